@@ -1,0 +1,1 @@
+"""Words that every room uses: requests, outcomes, states, settings, events, errors, time. No effects."""
