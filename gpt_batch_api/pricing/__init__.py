@@ -1,0 +1,1 @@
+"""What tokens cost: which prices hold for a model, and what a response at these prices comes to. No effects."""
