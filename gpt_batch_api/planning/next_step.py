@@ -1,0 +1,321 @@
+"""What now? When is it over?
+
+The loop describes the situation, `next_step` names one step, the loop does it, and so on. Money first: what is paid
+for is booked, handed over and delivered before anything new is sent. A step that needs the server is left out while the
+server is out of reach. All delays are seconds from now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gpt_batch_api.domain.ending import Ending, Over
+from gpt_batch_api.domain.words import count
+from gpt_batch_api.planning.admission import Hold
+
+
+@dataclass(frozen=True)
+class Settle:
+    """Fetch, judge and book the answers of an ended batch."""
+
+    batch_id: int
+
+
+@dataclass(frozen=True)
+class Hand:
+    """Let the task's code see a chunk of booked answers."""
+
+
+@dataclass(frozen=True)
+class Deliver:
+    """Write rows to the output file."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Delete files that nothing needs any more."""
+
+
+@dataclass(frozen=True)
+class Resolve:
+    """Ask the server what became of a push in doubt."""
+
+    push_id: int
+
+
+@dataclass(frozen=True)
+class FindOrphans:
+    """Look for files that lost uploads may have left on the server."""
+
+
+@dataclass(frozen=True)
+class DecideFailure:
+    """Force-process a failed batch, as the user allowed."""
+
+    batch_id: int
+
+
+@dataclass(frozen=True)
+class Poll:
+    """Ask the server how the batches stand."""
+
+
+@dataclass(frozen=True)
+class Push:
+    """Bring a sealed batch to the server."""
+
+    batch_id: int
+
+
+@dataclass(frozen=True)
+class Seal:
+    """Make a batch of what is queued for one endpoint and model."""
+
+    endpoint: str
+    model: str
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Take more requests from the generator."""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Nothing can be done before *delay_s* seconds have passed."""
+
+    delay_s: float
+    reasons: tuple[str, ...]
+
+
+Step = (
+    Settle
+    | Hand
+    | Deliver
+    | Sweep
+    | FindOrphans
+    | Resolve
+    | DecideFailure
+    | Poll
+    | Push
+    | Seal
+    | Generate
+    | Wait
+    | Over
+)
+
+
+class Generator(StrEnum):
+    """The state of the user's generator of requests."""
+
+    OPEN = "open"
+    EXHAUSTED = "exhausted"
+    OFF = "off"
+    """Not asked in this run (`only_process`)."""
+
+
+@dataclass(frozen=True)
+class Doubtful:
+    """A push in doubt: its reply was lost. It will be looked for in *due_s* seconds."""
+
+    push_id: int
+    due_s: float
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A local batch: what holds it back, and when it may be tried at the earliest."""
+
+    batch_id: int
+    model: str = ""
+    holds: tuple[Hold, ...] = ()
+    due_s: float = 0.0
+
+    @property
+    def will_go(self) -> bool:
+        """It goes out by itself, now or when others have ended."""
+        return all(hold.clears for hold in self.holds)
+
+    @property
+    def waits_for_model(self) -> bool:
+        """Nothing holds it back but what the server admits of its model at once."""
+        return bool(self.holds) and all(hold.of_model for hold in self.holds)
+
+
+@dataclass(frozen=True)
+class Pile:
+    """What is queued for one endpoint and model. `full`: enough for a full batch."""
+
+    endpoint: str
+    model: str
+    requests: int
+    full: bool
+
+
+@dataclass(frozen=True)
+class Situation:
+    """Everything that decides the next step."""
+
+    interrupted: bool = False
+    ended: tuple[int, ...] = ()
+    answers_to_hand: bool = False
+    rows_to_deliver: bool = False
+    files_to_sweep: bool = False
+    doubtful: tuple[Doubtful, ...] = ()
+    failed_batches: tuple[int, ...] = ()
+    failures_allowed: int = 0
+    """How many failed batches may still be force-processed."""
+    safety_stop: str | None = None
+    """Why the run must not go on, if it must not."""
+    remote_batches: int = 0
+    poll_due_s: float = 0.0
+    sealed: tuple[Sealed, ...] = ()
+    piles: tuple[Pile, ...] = ()
+    held_requests: int = 0
+    generator: Generator = Generator.OPEN
+    max_unpushed_batches: int = 5
+    min_batch_requests: int = 1
+    orphan_due_s: float | None = None
+    """When to look for a file that may have been left on the server by a lost upload; None: there is none."""
+    server_back_s: float = 0.0
+    """The server was out of reach and is tried again then."""
+    once: bool = False
+
+
+def next_step(now: Situation) -> Step:
+    """Name the one step that is to be done now."""
+    if now.interrupted:
+        return Over(Ending.INTERRUPTED)
+    for step in (_book(now), _decide(now), _send(now), _prepare(now)):
+        if step is not None:
+            return step
+    return _wait(now) or _over(now)
+
+
+def _reachable(now: Situation) -> bool:
+    return now.server_back_s <= 0
+
+
+def _sends(now: Situation) -> bool:
+    """Whether this run may send and prepare anything new (not with `only_process`)."""
+    return now.generator is not Generator.OFF
+
+
+def _book(now: Situation) -> Step | None:
+    """What is paid for comes first."""
+    if now.ended and _reachable(now):
+        return Settle(now.ended[0])
+    if now.answers_to_hand:
+        return Hand()
+    if now.rows_to_deliver:
+        return Deliver()
+    if not _reachable(now):
+        return None
+    if now.files_to_sweep:
+        return Sweep()
+    for doubt in now.doubtful:
+        if doubt.due_s <= 0:
+            return Resolve(doubt.push_id)
+    if now.orphan_due_s is not None and now.orphan_due_s <= 0:
+        return FindOrphans()
+    if now.remote_batches and now.poll_due_s <= 0:
+        return Poll()
+    return None
+
+
+def _decide(now: Situation) -> Step | None:
+    """Nothing new is sent while something stands that only the user can decide."""
+    if now.failed_batches:
+        if now.failures_allowed > 0:
+            return DecideFailure(now.failed_batches[0])
+        return Over(Ending.STOPPED)
+    if now.safety_stop and _has_more_to_send(now):
+        return Over(Ending.STOPPED, (now.safety_stop,))
+    return None
+
+
+def _has_more_to_send(now: Situation) -> bool:
+    return _sends(now) and bool(now.sealed or now.piles or now.generator is Generator.OPEN)
+
+
+def _send(now: Situation) -> Step | None:
+    if _reachable(now) and _sends(now):
+        for batch in now.sealed:
+            if not batch.holds and batch.due_s <= 0:
+                return Push(batch.batch_id)
+    return None
+
+
+def _prepare(now: Situation) -> Step | None:
+    """Batches that only wait for the server to admit more of their model do not keep those of other models back."""
+    waiting_models = {batch.model for batch in now.sealed if batch.waits_for_model}
+    unpushed = sum(not batch.waits_for_model for batch in now.sealed)
+    if not _sends(now) or unpushed >= now.max_unpushed_batches:
+        return None
+    for pile in now.piles:
+        if pile.model not in waiting_models and (pile.full or _is_remainder_due(pile, now)):
+            return Seal(pile.endpoint, pile.model)
+    return Generate() if now.generator is Generator.OPEN else None
+
+
+def _is_remainder_due(pile: Pile, now: Situation) -> bool:
+    """A big remainder goes at once; a small one waits for what may still join it (retries, follow-ups)."""
+    if now.generator is not Generator.EXHAUSTED:
+        return False
+    more_may_come = now.remote_batches or now.doubtful or now.ended or any(batch.will_go for batch in now.sealed)
+    return pile.requests >= now.min_batch_requests or not more_may_come
+
+
+def _wait(now: Situation) -> Step | None:
+    """Wait for whatever comes first, if anything can still come."""
+    if now.once:
+        return None
+    delays: list[tuple[float, str]] = []
+    if now.ended:
+        delays.append((0.0, "the results of ended batches"))
+    if now.remote_batches:
+        delays.append((now.poll_due_s, f"{count(now.remote_batches, 'batch')} on the server"))
+    delays += [(doubt.due_s, "a push whose reply was lost") for doubt in now.doubtful]
+    if now.files_to_sweep:
+        delays.append((0.0, "the server, to delete files"))
+    if _sends(now):
+        delays += [
+            (batch.due_s, f"batch {batch.batch_id}, which the server could not take yet")
+            for batch in now.sealed
+            if not batch.holds
+        ]
+    if now.orphan_due_s is not None:
+        delays.append((now.orphan_due_s, "a file that a lost upload may have left behind"))
+    if not delays:
+        return None
+    delay_s = max(now.server_back_s, min(delay for delay, _ in delays))
+    return Wait(max(0.05, delay_s), tuple(dict.fromkeys(reason for _, reason in delays)))
+
+
+def _over(now: Situation) -> Over:
+    reasons = list(dict.fromkeys(_reasons(now)))
+    return Over(Ending.WORK_LEFT if reasons else Ending.DONE, tuple(reasons))
+
+
+def _reasons(now: Situation) -> Iterator[str]:
+    """Everything that is not done when the run ends."""
+    under_way = now.remote_batches + len(now.doubtful) + len(now.ended)
+    if under_way:
+        yield f"{count(under_way, 'batch')} under way on the server"
+    if now.files_to_sweep:
+        yield "files on the server are still to be deleted"
+    if now.orphan_due_s is not None:
+        yield "a file of a lost upload may yet turn up on the server"
+    for batch in now.sealed:
+        yield from map(str, batch.holds)
+    if now.sealed:
+        why = "" if _sends(now) else ", which only_process does not send"
+        yield f"{count(len(now.sealed), 'batch')} prepared, not pushed{why}"
+    if queued := sum(pile.requests for pile in now.piles):
+        yield f"{count(queued, 'request')} in the queue"
+    if now.generator is Generator.OPEN:
+        yield "the generator has more requests"
+    if now.held_requests:
+        yield f"{count(now.held_requests, 'request')} held"
