@@ -1,0 +1,1 @@
+"""All SQL. One writer owns one `Store`; everybody else reads snapshots."""

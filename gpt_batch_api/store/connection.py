@@ -1,0 +1,324 @@
+"""Open a task's store, own it, and change it in transactions.
+
+Exactly one process writes (the task's lock sees to that) and in it exactly one thread, so there are no locks here.
+Every transaction is durable when `transaction()` returns: WAL with `synchronous=FULL`. Readers open the file
+read-only and never checkpoint.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from gpt_batch_api.domain.errors import InternalError, StateConflict, StoreError, UserError
+from gpt_batch_api.domain.states import legal_moves
+
+APPLICATION_ID = 0x67504241  # "gPBA": tells our files from other SQLite files
+SCHEMA_VERSION = 1
+
+Migration = str | Callable[[sqlite3.Connection], None]
+MIGRATIONS: Mapping[int, Migration] = {}
+"""How to get from schema version N to N + 1: SQL statements, or a function."""
+
+# After the page size and the like stand three numbers that are the same in every SQLite file: 64 ("@"), 32, 32 (blanks).
+_SQLITE_HEAD = re.compile(rb"SQLite format 3\0.{5}@  .{44}(?P<application_id>.{4})", re.DOTALL)
+_DAMAGE = ("image is malformed", "malformed database schema", "not a database", "unsupported file format")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _telling_damage(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
+    """*method* of a cursor, with damage told as a StoreError."""
+
+    def told(self: sqlite3.Cursor, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(self, *args, **kwargs)
+        except sqlite3.DatabaseError as error:
+            if is_damage(error):
+                assert isinstance(self.connection, Connection)
+                raise _damaged(self.connection.path, error) from error
+            raise
+
+    return told
+
+
+class _Cursor(sqlite3.Cursor):
+    """Damage of the file shows whenever a page is read: it is a StoreError wherever that is."""
+
+    execute = _telling_damage(sqlite3.Cursor.execute)
+    executemany = _telling_damage(sqlite3.Cursor.executemany)
+    fetchone = _telling_damage(sqlite3.Cursor.fetchone)
+    fetchmany = _telling_damage(sqlite3.Cursor.fetchmany)
+    fetchall = _telling_damage(sqlite3.Cursor.fetchall)
+    __next__ = _telling_damage(sqlite3.Cursor.__next__)
+
+
+class Connection(sqlite3.Connection):
+    """A connection to the store at `path`."""
+
+    path: Path
+
+    def execute(self, *args: Any) -> sqlite3.Cursor:
+        cursor: sqlite3.Cursor = self.cursor(_Cursor).execute(*args)
+        return cursor
+
+    def executemany(self, *args: Any) -> sqlite3.Cursor:
+        cursor: sqlite3.Cursor = self.cursor(_Cursor).executemany(*args)
+        return cursor
+
+
+class Store:
+    """The writer's hold on a task's store. `db` reads; `transaction()` writes."""
+
+    def __init__(self, path: Path, *, db: Connection) -> None:
+        self.path = path
+        self.db = db
+
+    @classmethod
+    def open(cls, path: Path, *, migrations: Mapping[int, Migration] = MIGRATIONS) -> Store:
+        """Open the store at *path*, created or migrated as needed.
+
+        Raises StoreError if the file is damaged, not a store of ours, or of a newer schema.
+        """
+        with explained(path):
+            db = connect(path)
+            try:
+                _prepare(
+                    db, path, migrations, target=SCHEMA_VERSION if migrations is MIGRATIONS else max(migrations) + 1
+                )
+            except BaseException:
+                db.close()
+                raise
+        return cls(path, db=db)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Change several rows together, or, on any exception, none of them."""
+        if self.db.in_transaction:
+            raise InternalError("A transaction was begun inside another one.")
+        with explained(self.path):
+            self.db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.db
+                self.commit()
+            except BaseException:
+                self._roll_back()
+                raise
+
+    def commit(self) -> None:
+        """Make the open transaction durable. (A seam: tests end the process here.)"""
+        self.db.execute("COMMIT")
+
+    def _roll_back(self) -> None:
+        if self.db.in_transaction:  # SQLite may have done it itself, on a full disk for instance
+            self.db.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Close; the last one to close leaves a single file without WAL."""
+        self.db.close()
+
+
+def connect(path: Path) -> Connection:
+    """A writing connection with our settings. A file of another program is refused before anything of it is changed."""
+    refuse_foreign(path)
+    db = _connect(str(path), path)
+    try:
+        if _application_id(db) != APPLICATION_ID:  # the file is new
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        for pragma in (
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "foreign_keys = ON",
+            "mmap_size = 0",
+            "temp_store = MEMORY",
+            "cache_size = -32000",
+        ):
+            db.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def connect_readonly(path: Path) -> Connection:
+    """A connection that can only read, sees what is committed, and never blocks the writer."""
+    with explained(path):
+        db = _connect(f"{path.absolute().as_uri()}?mode=ro", path)
+        try:
+            if db.execute("SELECT 1 FROM sqlite_schema").fetchone() and _application_id(db) != APPLICATION_ID:
+                raise _foreign(path)
+            if (version := _user_version(db)) != SCHEMA_VERSION:
+                raise StoreError(
+                    f"The store {path.name} has schema {version}, this version of gpt_batch_api reads {SCHEMA_VERSION}. "
+                    + ("Run the task once to migrate it." if version < SCHEMA_VERSION else "Update gpt_batch_api.")
+                )
+        except BaseException:
+            db.close()
+            raise
+    return db
+
+
+def refuse_foreign(path: Path) -> None:
+    """Raise StoreError if *path* is an SQLite file of another program; told by its first bytes.
+
+    To let SQLite open it would be too much: it may take in a journal that lies beside it. (Not for readers: closing
+    the file here ends the locks that connections of this process hold on it, those of the writer perhaps.)
+    """
+    try:
+        with path.open("rb") as stream:
+            head = _SQLITE_HEAD.match(stream.read(100))
+    except OSError:  # not there or not readable: the opening will tell
+        return
+    if head and int.from_bytes(head["application_id"], "big") != APPLICATION_ID:
+        raise _foreign(path)
+
+
+def _foreign(path: Path) -> StoreError:
+    return StoreError(f"{path.name} is an SQLite file of another program. Choose another task_prefix or task_dir.")
+
+
+def _connect(address: str, path: Path) -> Connection:
+    db = sqlite3.connect(
+        address, uri=address.startswith("file:"), isolation_level=None, timeout=30.0, factory=Connection
+    )
+    db.path = path
+    db.row_factory = sqlite3.Row
+    return db
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn SQLite's complaints about file and disk into errors that say what to do."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        text = str(error)
+        if is_damage(error):
+            raise _damaged(path, error) from error
+        if "full" in text or "disk I/O" in text:
+            raise StoreError(
+                f"The disk refused a write to {path.name} ({text}). Nothing committed is lost: "
+                "make room and run the same command again."
+            ) from error
+        if "unable to open" in text or "readonly" in text:
+            raise StoreError(f"The store {path} cannot be opened for writing ({text}).") from error
+        if "locked" in text:
+            raise StoreError(f"Another program keeps the store {path.name} locked. Close it and try again.") from error
+        raise
+    except sqlite3.IntegrityError as error:
+        if "illegal move" in str(error):
+            raise StateConflict(str(error)) from error
+        raise InternalError(f"The store {path.name} refused a change that breaks a promise: {error}") from error
+    except sqlite3.DatabaseError as error:
+        if is_damage(error):
+            raise _damaged(path, error) from error
+        raise
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether SQLite says that the file itself is broken."""
+    return any(words in str(error) for words in _DAMAGE)
+
+
+def _damaged(path: Path, error: sqlite3.Error) -> StoreError:
+    return StoreError(
+        f"The store {path.name} is damaged ({error}). Restore it from a backup, or move it away to start anew."
+    )
+
+
+def expect(cursor: sqlite3.Cursor, count: int, what: str) -> None:
+    """Insist that an update touched exactly *count* rows: all of them were in the state they must leave."""
+    if cursor.rowcount != count:
+        raise StateConflict(f"{what}: {cursor.rowcount} rows moved where {count} were expected.")
+
+
+def _prepare(db: Connection, path: Path, migrations: Mapping[int, Migration], *, target: int) -> None:
+    version = _user_version(db)
+    if version == 0:
+        _create(db)
+    elif version > target:
+        raise StoreError(
+            f"The store {path.name} was written by a newer gpt_batch_api (schema {version}, this one knows {target}). "
+            "Update gpt_batch_api."
+        )
+    elif version < target:
+        _migrate(db, path, migrations, version=version, target=target)
+    _refresh_legal_moves(db)
+
+
+def _application_id(db: Connection) -> int:
+    return int(db.execute("PRAGMA application_id").fetchone()[0])
+
+
+def _user_version(db: Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _create(db: Connection) -> None:
+    schema = resources.files("gpt_batch_api.store").joinpath("schema.sql").read_text(encoding="utf-8")
+    db.executescript(f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+
+
+def _migrate(db: Connection, path: Path, migrations: Mapping[int, Migration], *, version: int, target: int) -> None:
+    """Bring an older store up to *target* in one transaction, after a copy of it was put aside."""
+    if missing := [step for step in range(version, target) if step not in migrations]:
+        raise StoreError(
+            f"The store {path.name} has schema {version}, and this version of gpt_batch_api knows no way from schema "
+            f"{missing[0]} to {missing[0] + 1}. Migrate it with an earlier version first."
+        )
+    _put_copy_aside(db, path.with_name(f"{path.stem}.schema{version}{path.suffix}"))
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        for step in range(version, target):
+            migration = migrations[step]
+            if callable(migration):
+                migration(db)
+            else:
+                for statement in _statements(migration):
+                    db.execute(statement)
+        db.execute(f"PRAGMA user_version = {target}")
+        db.execute("COMMIT")
+    except BaseException as error:
+        db.execute("ROLLBACK")
+        if isinstance(error, Exception) and not isinstance(error, UserError):
+            raise StoreError(
+                f"The store {path.name} could not be brought from schema {version} to {target}: {error}. It is unchanged."
+            ) from error
+        raise
+
+
+def _put_copy_aside(db: Connection, backup: Path) -> None:
+    """Copy all that is committed; a copy from an earlier attempt is replaced, since it may be older."""
+    partial = backup.with_name(backup.name + ".part")
+    partial.unlink(missing_ok=True)
+    with closing(sqlite3.connect(partial)) as copy:
+        db.backup(copy)
+    partial.replace(backup)
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Cut a script into statements; a trigger's body stays whole, and what is left at the end is a statement too."""
+    pending = ""
+    for piece in re.split(r"(?<=;)", script):
+        pending += piece
+        if sqlite3.complete_statement(pending):
+            yield pending
+            pending = ""
+    if pending.strip():
+        yield pending
+
+
+def _refresh_legal_moves(db: Connection) -> None:
+    moves = legal_moves()
+    if [tuple(row) for row in db.execute("SELECT kind, before, after FROM legal_move ORDER BY 1, 2, 3")] == moves:
+        return
+    db.execute("BEGIN IMMEDIATE")
+    db.execute("DELETE FROM legal_move")
+    db.executemany("INSERT INTO legal_move VALUES (?, ?, ?)", moves)
+    db.execute("COMMIT")

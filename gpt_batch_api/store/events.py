@@ -1,0 +1,18 @@
+"""The timeline: what happened, committed together with what it tells of."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import asdict
+
+from gpt_batch_api.domain.events import Event
+
+
+def add(tx: sqlite3.Connection, event: Event, *, session_id: int | None, now: float) -> None:
+    """Write down one event."""
+    data = asdict(event)
+    tx.execute(
+        "INSERT INTO event (at, session_id, kind, batch_id, data) VALUES (?, ?, ?, ?, ?)",
+        (now, session_id, event.kind, data.get("batch"), json.dumps(data, default=str)),
+    )

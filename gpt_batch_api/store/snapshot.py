@@ -1,0 +1,155 @@
+"""Everything that a watcher shows, read from committed rows in one consistent look.
+
+Cheap whatever the task's size: sums come from the tallies that triggers keep, not from counting rows. Any process may
+take a snapshot at any time; it never blocks the writer.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpt_batch_api.domain.delivery import Delivered
+from gpt_batch_api.domain.request import Load
+from gpt_batch_api.domain.states import BatchState, RequestState
+from gpt_batch_api.store import batches, ledger, outbox, tasks
+from gpt_batch_api.store import requests as stored_requests
+from gpt_batch_api.store.batches import BatchRow
+from gpt_batch_api.store.connection import connect_readonly, explained
+from gpt_batch_api.store.ledger import Booked
+from gpt_batch_api.store.tasks import Session, TaskRow
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Totals over all answers that are booked. Tokens as the server counted them, amounts in picodollars."""
+
+    batches: int
+    expected_cost_pico: int
+    cost_pico: int
+    input_tokens: int
+    output_tokens: int
+    output_allowance: int
+    """Output tokens that the answered requests could have had."""
+    longest_output_tokens: int
+
+    @property
+    def completion_ratio(self) -> float | None:
+        """Share of the allowed output tokens that was used; None before the first answer."""
+        return self.output_tokens / self.output_allowance if self.output_allowance else None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One task at one moment."""
+
+    task: TaskRow
+    session: Session | None
+    states: Mapping[RequestState, Load]
+    samples: Mapping[str, int]
+    """Samples by status: pending, succeeded, failed, mixed."""
+    active: tuple[BatchRow, ...]
+    """Batches that are not over."""
+    finished_batches: int
+    failures: tuple[BatchRow, ...]
+    """Failed batches that wait for the user."""
+    booked: Booked
+    archived: Booked
+    session_booked: Booked
+    answered: Answered
+    model_limits: Mapping[str, int]
+    delivered: tuple[Delivered, ...]
+    rows: int
+    """Output rows delivered."""
+
+    @property
+    def asked(self) -> int:
+        """All requests; always the sum of succeeded, failed, held and under way."""
+        return sum(load.requests for load in self.states.values())
+
+    @property
+    def under_way(self) -> int:
+        """Requests without a final result that are not held either."""
+        final = (RequestState.SUCCEEDED, RequestState.FAILED, RequestState.HELD)
+        return sum(load.requests for state, load in self.states.items() if state not in final)
+
+    def count(self, state: RequestState) -> int:
+        """How many requests are in *state*."""
+        return self.states[state].requests
+
+    def batches_in(self, *states: BatchState) -> list[BatchRow]:
+        """The active batches in any of *states*."""
+        return [batch for batch in self.active if batch.state in states]
+
+
+def take(db: sqlite3.Connection) -> Snapshot:
+    """Look at the whole task once."""
+    if db.in_transaction:
+        return _take(db)
+    db.execute("BEGIN")
+    try:
+        return _take(db)
+    finally:
+        with suppress(sqlite3.Error):
+            db.execute("ROLLBACK")
+
+
+def take_from(path: Path) -> Snapshot | None:
+    """Look at the store at *path*, which another process may be writing; None if there is no task yet.
+
+    Raises StoreError if it cannot be read.
+    """
+    if not path.exists():
+        return None
+    with explained(path), closing(connect_readonly(path)) as db:
+        return None if tasks.load_task(db) is None else take(db)
+
+
+def _take(db: sqlite3.Connection) -> Snapshot:
+    session = tasks.last_session(db)
+    delivered = tuple(outbox.delivered(db))
+    return Snapshot(
+        task=tasks.get_task(db),
+        session=session,
+        states=stored_requests.state_loads(db),
+        samples=_samples(db),
+        active=tuple(
+            batches.in_states(
+                db, BatchState.SEALED, BatchState.PUSHING, BatchState.REMOTE, BatchState.ENDED, BatchState.SETTLED
+            )
+        ),
+        finished_batches=_finished_batches(db),
+        failures=tuple(batches.with_open_failure(db)),
+        booked=ledger.task_total(db),
+        archived=ledger.archived_total(db),
+        session_booked=ledger.session_total(db, session.id) if session else Booked(),
+        answered=_answered(db),
+        model_limits=tasks.model_limits(db),
+        delivered=delivered,
+        rows=sum(part.rows for part in delivered),
+    )
+
+
+def _samples(db: sqlite3.Connection) -> dict[str, int]:
+    found = dict(db.execute("SELECT status, samples FROM sample_tally").fetchall())
+    return {status: found.get(status, 0) for status in ("pending", "succeeded", "failed", "mixed")}
+
+
+def _finished_batches(db: sqlite3.Connection) -> int:
+    count: int = db.execute(
+        "SELECT count(*) FROM batch WHERE state IN ('settled', 'closed') AND discard = 0"
+    ).fetchone()[0]
+    return count
+
+
+def _answered(db: sqlite3.Connection) -> Answered:
+    row = db.execute(
+        "SELECT count(*), coalesce(sum(cost_pico), 0), coalesce(sum(true_cost_pico), 0), "
+        "coalesce(sum(used_input_tokens), 0), coalesce(sum(used_output_tokens), 0), "
+        "coalesce(sum(used_output_allowance), 0), coalesce(max(longest_output_tokens), 0) "
+        "FROM batch WHERE settled_at IS NOT NULL AND discard = 0"
+    ).fetchone()
+    return Answered(*row)

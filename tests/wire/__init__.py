@@ -1,0 +1,1 @@
+"""The wire keeps its promises, against a small real server that misbehaves on demand."""
