@@ -1,0 +1,209 @@
+"""What a run carries from step to step."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+import random
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+from typing import Any
+
+from gpt_batch_api.domain.clock import Clock, SystemClock
+from gpt_batch_api.domain.errors import InternalError
+from gpt_batch_api.domain.events import Event
+from gpt_batch_api.domain.hooks import Listener, TaskHooks
+from gpt_batch_api.domain.outcome import Road
+from gpt_batch_api.domain.request import Load
+from gpt_batch_api.domain.settings import Settings
+from gpt_batch_api.domain.workplace import Workplace
+from gpt_batch_api.planning.admission import Limits
+from gpt_batch_api.planning.retrying import Retrying
+from gpt_batch_api.pricing.catalogue import Catalogue
+from gpt_batch_api.pricing.cost import expected_cost_pico, worst_cost_pico
+from gpt_batch_api.store import events, tasks
+from gpt_batch_api.store.connection import Store
+from gpt_batch_api.tokens.estimate import TokenEstimator
+from gpt_batch_api.wire.transport import Transport
+
+DEFAULT_COMPLETION_RATIO = 0.5
+POSTPONED_POLLS = 6
+
+
+class Interruption:
+    """A wish to stop, which may come from a signal handler at any moment."""
+
+    def __init__(self) -> None:
+        self._wanted = False
+        self._wake: Callable[[], None] | None = None
+
+    @property
+    def wanted(self) -> bool:
+        return self._wanted
+
+    def set(self) -> None:
+        """Ask the run to stop after its present atomic step."""
+        self._wanted = True
+        if self._wake is not None:
+            self._wake()
+
+    async def wait(self) -> None:
+        """Return when a stop is wanted."""
+        loop = asyncio.get_running_loop()
+        event = asyncio.Event()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(event.set)
+
+        self._wake = wake
+        if not self._wanted:
+            await event.wait()
+
+
+@dataclass
+class Context:
+    """One run of one task: its store, its server, its limits, and who is told what happens."""
+
+    settings: Settings
+    workplace: Workplace
+    store: Store
+    session_id: int
+    hooks: TaskHooks
+    catalogue: Catalogue
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """What this run would capture as the task's metadata."""
+    transport: Transport | None = None
+    server: dict[str, str] = field(default_factory=dict)
+    listeners: Sequence[Listener] = ()
+    clock: Clock = field(default_factory=SystemClock)
+    chance: random.Random = field(default_factory=random.SystemRandom)
+    interruption: Interruption = field(default_factory=Interruption)
+    failures_processed: int = 0
+    """How many failed batches this run has force-processed."""
+    bad_batches: int = 0
+    """How many batches in a row have not passed in this run."""
+    room_taken: bool = False
+    """Whether this run has sealed a batch that just fills what session or task still allow. There is one such batch:
+    what comes back when it turns out cheaper is not chopped into ever smaller ones."""
+    told_stuck: set[int] = field(default_factory=set)
+    """Batches whose standstill this run has told of."""
+    _pending: list[Event] = field(default_factory=list)
+
+    @property
+    def db(self) -> sqlite3.Connection:
+        """For reading; writing goes through `transaction`."""
+        return self.store.db
+
+    @property
+    def remote(self) -> Transport:
+        if self.transport is None:
+            raise InternalError("A step that needs the server was taken in a run without one.")
+        return self.transport
+
+    @property
+    def wipes_task(self) -> bool:
+        """Whether this run starts the task from scratch."""
+        return self.settings.requester.wipe_task
+
+    @cached_property
+    def limits(self) -> Limits:
+        return Limits.of(self.settings)
+
+    @cached_property
+    def retrying(self) -> Retrying:
+        return Retrying(self.settings.requester.max_retries, self.settings.extra.max_expiries)
+
+    @cached_property
+    def task_uuid(self) -> str:
+        return tasks.get_task(self.db).uuid
+
+    @cached_property
+    def estimator(self) -> TokenEstimator:
+        from gpt_batch_api.domain.events import Advice
+
+        return TokenEstimator(warn=lambda text: self.tell(Advice(text=text)))
+
+    @property
+    def completion_ratio(self) -> Fraction:
+        """Output tokens expected of a request, as a share of its maximum; all of it with `strict_budget`."""
+        if self.settings.extra.strict_budget:
+            return Fraction(1)
+        given = self.settings.costs.assumed_completion_ratio
+        return Fraction(str(DEFAULT_COMPLETION_RATIO if given is None else given))
+
+    def is_budgetable(self, *, bounded: bool, sureness: str) -> bool:
+        """Whether a request may be sent under `strict_budget`: its cost must have a bound that is known before."""
+        return not self.settings.extra.strict_budget or (bounded and sureness != "guess")
+
+    def expected_output_tokens(self, output_allowance: int) -> int:
+        """How many output tokens a request that may have *output_allowance* of them is expected to have."""
+        return math.ceil(self.completion_ratio * output_allowance)
+
+    def expected_cost_pico(self, model: str, *, input_tokens: int, output_allowance: int) -> int:
+        """What a request in a batch is expected to cost; with `strict_budget`, the most that it can cost.
+
+        Raises SettingError if the model has no price.
+        """
+        price = worst_cost_pico if self.settings.extra.strict_budget else expected_cost_pico
+        return price(
+            input_tokens=input_tokens,
+            output_tokens=self.expected_output_tokens(output_allowance),
+            prices=self.catalogue.prices(model),
+            road=Road.BATCH,
+        )
+
+    def plain_cost_pico(self, model: str, load: Load) -> int:
+        """What many requests together cost, about: at plain rates, without what is particular to single ones."""
+        rates = self.catalogue.prices(model).batch
+        output_tokens = self.expected_output_tokens(load.output_allowance)
+        return load.input_tokens * rates.input_pico + output_tokens * rates.output_pico
+
+    def plan_fingerprint(self, model: str) -> str:
+        """Changes whenever a batch sealed before would be sealed differently now."""
+        rates = self.catalogue.prices(model).batch
+        facts = repr((self.limits.batch, self.completion_ratio, rates))
+        return hashlib.sha256(facts.encode()).hexdigest()[:16]
+
+    def nonce(self) -> str:
+        """A fresh mark by which something of ours is found on the server again."""
+        return f"{self.chance.getrandbits(96):024x}"
+
+    @property
+    def postponed_s(self) -> float:
+        """How long a batch waits that the server cannot take now."""
+        return POSTPONED_POLLS * self.settings.requester.remote_update_interval
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One transaction; what is told within it is told after the commit, or not at all."""
+        try:
+            with self.store.transaction() as tx:
+                yield tx
+                for event in self._pending:
+                    if event.kept:
+                        events.add(tx, event, session_id=self.session_id, now=self.clock.now())
+        except BaseException:
+            self._pending.clear()
+            raise
+        told, self._pending = self._pending, []
+        for event in told:
+            self._announce(event)
+
+    def tell(self, event: Event) -> None:
+        """Tell what happened: with the open transaction, or at once if there is none."""
+        if self.db.in_transaction:
+            self._pending.append(event)
+        elif event.kept:
+            with self.transaction():
+                self._pending.append(event)
+        else:
+            self._announce(event)
+
+    def _announce(self, event: Event) -> None:
+        for listener in self.listeners:
+            listener(event)

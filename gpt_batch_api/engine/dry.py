@@ -1,0 +1,142 @@
+"""A dry run: the real code on a throw-away copy of the store, without a server and without a change on disk.
+
+It shows what would be done from the present state: what would be generated, batched and pushed, and what would wait for
+the server. Nothing is learnt from the server, so what depends on its answers is not shown.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gpt_batch_api.domain.ending import Ending, Over
+from gpt_batch_api.domain.events import Advice, WouldPush
+from gpt_batch_api.domain.hooks import Listener
+from gpt_batch_api.domain.settings import Settings
+from gpt_batch_api.domain.states import BatchState
+from gpt_batch_api.domain.workplace import Workplace
+from gpt_batch_api.engine import wipe
+from gpt_batch_api.engine.context import Context, Interruption
+from gpt_batch_api.engine.intake import Intake
+from gpt_batch_api.engine.loop import Loop
+from gpt_batch_api.engine.seal import dissolve, dissolve_misfits
+from gpt_batch_api.engine.session import RunResult, Seams, TaskPlan, begin_session, load_catalogue, open_task
+from gpt_batch_api.planning import next_step as steps
+from gpt_batch_api.planning.next_step import Situation, Step
+from gpt_batch_api.store import batches, pushes, snapshot
+from gpt_batch_api.store import wipe as stored_wipe
+from gpt_batch_api.store.dry_copy import copy_for_dry_run
+
+
+async def run_dry(
+    settings: Settings,
+    workplace: Workplace,
+    plan: TaskPlan,
+    *,
+    interruption: Interruption,
+    listeners: Sequence[Listener],
+    seams: Seams,
+) -> RunResult:
+    """Show what `run_task` would do. Takes no lock and creates nothing in task_dir."""
+    with tempfile.TemporaryDirectory(prefix="gpt_batch_api_") as folder:
+        place = Workplace(Path(folder), workplace.prefix)
+        store = copy_for_dry_run(workplace.store, place.folder)
+        try:
+            hooks = open_task(store, workplace, settings, plan, seams=seams, listeners=listeners)
+            context = Context(
+                settings=settings,
+                workplace=place,
+                store=store,
+                session_id=begin_session(store, settings, seams=seams),
+                hooks=hooks,
+                catalogue=load_catalogue(settings),
+                metadata=plan.metadata,
+                listeners=listeners,
+                clock=seams.clock,
+                chance=seams.chance,
+                interruption=interruption,
+            )
+            return RunResult(await _run(context), snapshot.take(context.db))
+        finally:
+            store.close()
+
+
+async def _run(context: Context) -> Over:
+    _wipe(context)
+    if not context.settings.task.run:
+        return Over(Ending.DONE)
+    dissolve_misfits(context)
+    source = None if context.settings.requester.only_process else context.hooks.requests()
+    over = await DryLoop(context, Intake(context, source=source)).run()
+    return over if over.ending is Ending.STOPPED else Over(Ending.DONE, over.reasons)
+
+
+class DryLoop(Loop):
+    """The loop without a server: pushes are told instead of made, answers of the server never come."""
+
+    def _situation(self) -> Situation:
+        """What waits for the server is left where it is."""
+        return replace(
+            super()._situation(),
+            ended=(),
+            doubtful=(),
+            files_to_sweep=False,
+            orphan_due_s=None,
+            poll_due_s=float("inf"),
+            once=True,
+        )
+
+    def _with_server(self, step: Step) -> Coroutine[Any, Any, None] | None:
+        if isinstance(step, steps.Push):
+            return self._pretend_push(step.batch_id)
+        return None
+
+    async def _pretend_push(self, batch_id: int) -> None:
+        context = self._context
+        batch = batches.get(context.db, batch_id)
+        now = context.clock.now()
+        with context.transaction() as tx:
+            push_id = pushes.begin(
+                tx,
+                batch,
+                session_id=context.session_id,
+                uploaded=None,
+                nonce=context.nonce(),
+                now=now,
+                server_now=now,
+            )
+            pushes.note_uploaded(tx, pushes.get(tx, push_id), file_id=f"dry-{push_id}")
+            pushes.begin_create(tx, pushes.get(tx, push_id), nonce=context.nonce(), now=now)
+            pushes.note_created(tx, pushes.get(tx, push_id), remote_id=f"dry-{push_id}", status="dry run", now=now)
+            context.tell(
+                WouldPush(
+                    batch=batch.id,
+                    requests=batch.load.requests,
+                    input_tokens=batch.load.input_tokens,
+                    size_bytes=batch.load.size_bytes,
+                    cost_pico=batch.load.cost_pico,
+                )
+            )
+
+
+def _wipe(context: Context) -> None:
+    """Pretend a wipe: as if the server were clean."""
+    kind = wipe.wanted(context.settings)
+    if kind is None:
+        return
+    under_way = batches.in_states(context.db, BatchState.PUSHING, BatchState.REMOTE, BatchState.ENDED)
+    if under_way:
+        context.tell(
+            Advice(text=f"{len(under_way)} batches on the server would be cancelled and their answers thrown away.")
+        )
+    wipe.begin(context, kind)
+    for batch in batches.in_states(context.db, BatchState.SEALED):
+        dissolve(context, batch, why="wiped")
+    with context.transaction() as tx:
+        done = stored_wipe.finish(
+            tx, kind, metadata=context.metadata, session_id=context.session_id, now=context.clock.now()
+        )
+        context.tell(wipe.told(kind, done))

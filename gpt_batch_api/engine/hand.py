@@ -1,0 +1,67 @@
+"""Let the task's code see booked answers, a chunk at a time.
+
+Each chunk is one transaction: states of samples, output rows, follow-up requests and the endings of its requests are
+recorded together. If the task's code raises, nothing of the chunk is recorded, and a corrected task continues there.
+"""
+
+from __future__ import annotations
+
+from gpt_batch_api.domain.events import AnswersHanded, Problem
+from gpt_batch_api.domain.hooks import Handed, ToHand
+from gpt_batch_api.domain.states import RequestState
+from gpt_batch_api.engine.context import Context
+from gpt_batch_api.engine.intake import Intake
+from gpt_batch_api.engine.weigh import weigh_batches
+from gpt_batch_api.store import requests, responses, samples
+
+CHUNK = 500
+
+
+def hand(context: Context, intake: Intake) -> None:
+    """Hand over one chunk of answers."""
+    answers = responses.to_hand(context.db, limit=CHUNK, max_retries=context.retrying.max_retries)
+    states = samples.load_states(context.db, {answer.sample_id for answer in answers})
+    record(context, intake, answers, context.hooks.hand(answers, states))
+
+
+def record(context: Context, intake: Intake, answers: list[ToHand], handed: Handed) -> None:
+    """Record what the task's code made of *answers*, all of it or nothing."""
+    asked = intake.prepare_asked(handed.asked)
+    with context.transaction() as tx:
+        responses.finish(tx, handed.ended, keep_raw=context.settings.extra.keep_responses)
+        samples.save_states(tx, handed.states)
+        samples.add_rows(tx, handed.rows)
+        requests.add_requests(tx, asked, asked_by_task=True)
+        _tell_problems(context, answers, handed)
+        context.tell(_summary(handed, asked=len(asked)))
+        weigh_batches(context, tx)
+    if asked:
+        intake.note_asked()
+
+
+def _summary(handed: Handed, *, asked: int) -> AnswersHanded:
+    ends = [ended.state for ended in handed.ended]
+    return AnswersHanded(
+        succeeded=ends.count(RequestState.SUCCEEDED),
+        failed=ends.count(RequestState.FAILED),
+        retried=ends.count(RequestState.QUEUED),
+        rows=len(handed.rows),
+        asked=asked,
+    )
+
+
+def _tell_problems(context: Context, answers: list[ToHand], handed: Handed) -> None:
+    """Tell of what the parser or the task's code found; what the server's answer already told is not repeated."""
+    for answer, ended in zip(answers, handed.ended, strict=True):
+        if ended.outcome.ok or ended.outcome == answer.outcome:
+            continue
+        severity = "error" if ended.state is RequestState.FAILED else "warning"
+        context.tell(
+            Problem(
+                severity=severity,
+                batch=None,
+                request=str(answer.key),
+                reason=ended.outcome.reason,
+                message=ended.outcome.message,
+            )
+        )

@@ -1,0 +1,92 @@
+"""Note what the server says of the batches it works on; decide nothing.
+
+Few batches are asked for one by one; many with one call of the list, and only those that it does not show one by one.
+"""
+
+from __future__ import annotations
+
+from gpt_batch_api.domain.events import Advice, BatchEnded, BatchProgressed
+from gpt_batch_api.domain.states import BatchState
+from gpt_batch_api.engine.context import Context
+from gpt_batch_api.store import batches
+from gpt_batch_api.store.batches import BatchRow, Report
+from gpt_batch_api.wire import batches as wire_batches
+from gpt_batch_api.wire.batches import RemoteBatch
+
+LIST_FROM = 3
+"""From so many batches on, the list is cheaper than asking for each."""
+
+
+async def poll(context: Context) -> None:
+    """Ask how all remote batches stand, and write it down."""
+    remote = batches.in_states(context.db, BatchState.REMOTE)
+    listed: dict[str, RemoteBatch] = {}
+    if len(remote) >= LIST_FROM:
+        listed = {batch.id: batch for batch in (await wire_batches.newest_page(context.remote)).items}
+    for batch in remote:
+        assert batch.remote_id is not None
+        seen = listed.get(batch.remote_id) or await wire_batches.retrieve(context.remote, batch.remote_id)
+        _record(context, batch, seen)
+
+
+def _record(context: Context, batch: BatchRow, seen: RemoteBatch | None) -> None:
+    report = (
+        Report(status="not found")
+        if seen is None
+        else Report(
+            status=seen.status,
+            output_file_id=seen.output_file_id,
+            error_file_id=seen.error_file_id,
+            total=seen.total,
+            completed=seen.completed,
+            failed=seen.failed,
+            document=seen.document,
+        )
+    )
+    ended = seen is not None and seen.ended
+    if not batches.has_moved(batch, report) and not ended:
+        _warn_if_stuck(context, batch)
+        return
+    with context.transaction() as tx:
+        batches.note_report(tx, batch, report, now=context.clock.now(), ended=ended)
+        if seen is None:
+            _warn_if_lost_sight(context, batch)
+        elif ended:
+            context.tell(BatchEnded(batch=batch.id, status=report.status))
+        else:
+            context.tell(
+                BatchProgressed(
+                    batch=batch.id,
+                    status=report.status,
+                    completed=report.completed,
+                    failed=report.failed,
+                    total=report.total,
+                )
+            )
+
+
+def _warn_if_stuck(context: Context, batch: BatchRow) -> None:
+    """A batch that has not moved for long is told about once in each run."""
+    since = batch.moved_at or batch.pushed_at or context.clock.now()
+    hours = (context.clock.now() - since) / 3600
+    if hours >= context.settings.extra.stuck_after and batch.id not in context.told_stuck:
+        context.told_stuck.add(batch.id)
+        context.tell(
+            Advice(
+                text=f"Batch {batch.id} ({batch.remote_id}) has not moved for {hours:,.1f} hours (status "
+                f"{batch.remote_status}). It may still end by itself. To give it up, cancel it in the provider's console: "
+                "its unfinished requests will be asked again."
+            )
+        )
+
+
+def _warn_if_lost_sight(context: Context, batch: BatchRow) -> None:
+    """A batch that was created just now may only not be shown yet."""
+    now = context.clock.now()
+    if now - (batch.pushed_at or now) >= min(60.0, context.settings.extra.list_lag_wait):
+        context.tell(
+            Advice(
+                text=f"The server does not know batch {batch.id} ({batch.remote_id}) any more. It is asked for again at "
+                "every update. If it stays away, --wipe_requests gives it up; its requests are then asked, and paid, anew."
+            )
+        )

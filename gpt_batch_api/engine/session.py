@@ -1,0 +1,312 @@
+"""One session on a task: own it, open its store, know its server, and let everything go again at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import socket
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from gpt_batch_api.domain.clock import Clock, SystemClock
+from gpt_batch_api.domain.ending import Ending, Over
+from gpt_batch_api.domain.errors import OutputError, SettingError, StoreError, UserError
+from gpt_batch_api.domain.events import Advice, Event
+from gpt_batch_api.domain.hooks import Listener, TaskHooks
+from gpt_batch_api.domain.settings import Settings
+from gpt_batch_api.domain.workplace import Workplace
+from gpt_batch_api.engine import lock, wipe
+from gpt_batch_api.engine.context import Context, Interruption
+from gpt_batch_api.engine.disk import disk_explained
+from gpt_batch_api.engine.intake import Intake
+from gpt_batch_api.engine.loop import Loop
+from gpt_batch_api.engine.start import start
+from gpt_batch_api.pricing.catalogue import Catalogue, PriceFlags
+from gpt_batch_api.store import snapshot, tasks
+from gpt_batch_api.store import wipe as stored_wipe
+from gpt_batch_api.store.connection import Store
+from gpt_batch_api.store.snapshot import Snapshot
+from gpt_batch_api.wire.batches import sandbox_there
+from gpt_batch_api.wire.transport import Server, Transport
+
+SANDBOX_POLL_S = 0.2
+SANDBOX_LAG_S = 2.0
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """What a task is: its class, the metadata for its creation, and how its hooks are made from the captured ones."""
+
+    kind: str
+    metadata: Mapping[str, Any]
+    make_hooks: Callable[[Mapping[str, Any]], TaskHooks]
+    given: frozenset[str] = frozenset()
+    """Names of metadata that the user gave for this run."""
+
+
+@dataclass(frozen=True)
+class Seams:
+    """What tests put in the place of the world: time, chance, the way to the server."""
+
+    clock: Clock = field(default_factory=SystemClock)
+    chance: random.Random = field(default_factory=random.SystemRandom)
+    make_transport: Callable[[Server, Clock], Transport] = lambda server, clock: Transport(server, clock=clock)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended, and how the task stands now."""
+
+    over: Over
+    snapshot: Snapshot | None
+    """None if the task has not begun."""
+
+
+async def run_task(
+    settings: Settings,
+    workplace: Workplace,
+    plan: TaskPlan,
+    *,
+    interruption: Interruption,
+    listeners: Sequence[Listener],
+    seams: Seams,
+) -> RunResult:
+    """Run a task from where it stands: wipes first, then the loop. Raises GPTBatchError.
+
+    With `run` off only the wipes are done.
+    """
+    async with opened(
+        settings, workplace, plan, listeners=listeners, seams=seams, interruption=interruption
+    ) as context:
+        over = await _run(context)
+        return RunResult(over, snapshot.take(context.db))
+
+
+async def _run(context: Context) -> Over:
+    await start(context)
+    if context.interruption.wanted:
+        return Over(Ending.INTERRUPTED)
+    if not context.settings.task.run:
+        return Over(Ending.DONE)
+    source = None if context.settings.requester.only_process else context.hooks.requests()
+    return await Loop(context, Intake(context, source=source)).run()
+
+
+@asynccontextmanager
+async def opened(
+    settings: Settings,
+    workplace: Workplace,
+    plan: TaskPlan,
+    *,
+    listeners: Sequence[Listener],
+    seams: Seams,
+    interruption: Interruption,
+) -> AsyncIterator[Context]:
+    """Own the task, open it, and begin a session; end it well whatever happens."""
+    catalogue = load_catalogue(settings)
+    async with AsyncExitStack() as stack:
+        make_folder(settings, workplace)
+        stack.enter_context(
+            lock.hold(
+                workplace.lock,
+                settings,
+                tell=lambda text: _announce(listeners, Advice(text=text)),
+                stop=lambda: interruption.wanted,
+            )
+        )
+        settings, server = stack.enter_context(_server(settings, workplace))
+        transport = None
+        if _needs_transport(settings):
+            transport = seams.make_transport(_as_server(settings), seams.clock)
+            stack.push_async_callback(transport.close)
+            if server.get("base_url") and (sandbox := await sandbox_there(transport)):
+                server["sandbox"] = sandbox
+        store = Store.open(workplace.store)
+        stack.callback(store.close)
+        hooks = open_task(store, workplace, settings, plan, seams=seams, listeners=listeners)
+        context = Context(
+            settings=settings,
+            workplace=workplace,
+            store=store,
+            session_id=begin_session(store, settings, seams=seams),
+            hooks=hooks,
+            catalogue=catalogue,
+            metadata=plan.metadata,
+            transport=transport,
+            server=server,
+            listeners=listeners,
+            clock=seams.clock,
+            chance=seams.chance,
+            interruption=interruption,
+        )
+        with _session_end(context), disk_explained():
+            yield context
+
+
+@contextmanager
+def _session_end(context: Context) -> Iterator[None]:
+    """Note in the store how the session ended; a kill leaves it without an end."""
+    outcome = "error"
+    try:
+        yield
+        outcome = "interrupted" if context.interruption.wanted else "ended"
+    finally:
+        with contextlib.suppress(StoreError), context.store.transaction() as tx:
+            tasks.end_session(tx, context.session_id, outcome=outcome, now=context.clock.now())
+
+
+def refuse_unbuilt(settings: Settings) -> None:
+    """Refuse what this version knows but cannot do yet, rather than silently do something else."""
+    extra, requester = settings.extra, settings.requester
+    wanted = {
+        "force_direct": requester.force_direct,
+        "direct_verbose": requester.direct_verbose != "never",
+        "deadline": extra.deadline is not None,
+        "dedupe": extra.dedupe,
+        "estimate": extra.estimate,
+        "wandb": settings.wandb.wandb is True,
+    }
+    for name, is_wanted in wanted.items():
+        if is_wanted:
+            raise SettingError(f"{name} is not available in this version of gpt_batch_api. Leave it out.", name)
+
+
+def begin_session(store: Store, settings: Settings, *, seams: Seams) -> int:
+    """Write down who runs the task with which settings (without secrets); the session's id."""
+    with store.transaction() as tx:
+        return tasks.begin_session(
+            tx, pid=os.getpid(), host=socket.gethostname(), settings=settings.public(), now=seams.clock.now()
+        )
+
+
+def load_catalogue(settings: Settings) -> Catalogue:
+    """The prices of a run: catalogue, the user's own file, the cost settings."""
+    costs = settings.costs
+    return Catalogue.load(
+        price_file=settings.extra.price_file,
+        flags=PriceFlags(
+            input_direct=costs.cost_input_direct_mtoken,
+            input_cached=costs.cost_input_cached_mtoken,
+            input_batch=costs.cost_input_batch_mtoken,
+            output_direct=costs.cost_output_direct_mtoken,
+            output_batch=costs.cost_output_batch_mtoken,
+        ),
+    )
+
+
+def make_folder(settings: Settings, workplace: Workplace) -> None:
+    """Make task_dir if only its last part is missing. Raises SettingError otherwise."""
+    folder = workplace.folder
+    if folder.is_dir():
+        return
+    if folder.exists():
+        raise SettingError(f"task_dir is {folder}, but that is no folder. Choose another.", "task_dir")
+    if not settings.requester.autocreate_working_dir:
+        raise SettingError(
+            f"task_dir is {folder}, which does not exist, and autocreate_working_dir is off.", "task_dir"
+        )
+    if not folder.absolute().parent.is_dir():
+        raise SettingError(
+            f"task_dir is {folder}, but the folder {folder.parent} does not exist either. Make it, or choose another.",
+            "task_dir",
+        )
+    try:
+        folder.mkdir()
+    except OSError as error:
+        raise UserError(f"task_dir {folder} cannot be made: {error}.") from error
+
+
+def open_task(
+    store: Store,
+    workplace: Workplace,
+    settings: Settings,
+    plan: TaskPlan,
+    *,
+    seams: Seams,
+    listeners: Sequence[Listener],
+) -> TaskHooks:
+    """Create the task if it is new; otherwise insist that it is the same one, with the metadata captured then."""
+    task = tasks.load_task(store.db)
+    if task is None:
+        hooks = plan.make_hooks(plan.metadata)
+        _refuse_foreign_output(hooks)
+        with store.transaction() as tx:
+            task_uuid = str(uuid.UUID(int=seams.chance.getrandbits(128), version=4))
+            tasks.create_task(tx, uuid=task_uuid, kind=plan.kind, metadata=plan.metadata, now=seams.clock.now())
+        return hooks
+    if task.kind != plan.kind:
+        raise UserError(
+            f"The files of {workplace.prefix!r} in {workplace.folder} belong to a task of class {task.kind}, not {plan.kind}. "
+            "Choose another task_prefix."
+        )
+    if stored_wipe.greatest(task.wiping, wipe.wanted(settings)) == "task":
+        return plan.make_hooks(plan.metadata)  # captured anew when the wipe is done
+    if settings.task.reinit_meta and task.metadata != plan.metadata:
+        with store.transaction() as tx:
+            tasks.replace_metadata(tx, plan.metadata)
+    else:
+        for name in sorted(plan.given):
+            if task.metadata.get(name) != plan.metadata.get(name):
+                text = (
+                    f"{name} is {plan.metadata.get(name)!r} in this run, but the task was created with "
+                    f"{task.metadata.get(name)!r}, which stays. To change it use --reinit_meta."
+                )
+                _announce(listeners, Advice(text=text))
+    return plan.make_hooks(tasks.get_task(store.db).metadata)
+
+
+def _refuse_foreign_output(hooks: TaskHooks) -> None:
+    for path in [] if hooks.output is None else hooks.output.files():
+        raise OutputError(
+            f"The output file {path} exists already, but this task is new. Move the file away or choose another task_prefix."
+        )
+
+
+@contextmanager
+def _server(settings: Settings, workplace: Workplace) -> Iterator[tuple[Settings, dict[str, str]]]:
+    """Which server this run talks to: (settings that reach it, its identity). Starts the embedded sandbox if wanted."""
+    if not settings.general.sandbox or not _needs_transport(settings):
+        general = settings.general
+        facts = {
+            "base_url": general.client_base_url,
+            "organization": general.openai_organization,
+            "project": general.openai_project,
+        }
+        yield settings, {name: value for name, value in facts.items() if value}
+        return
+    from gpt_batch_api.sandbox.child import SandboxFailed, SandboxProcess
+
+    try:
+        process = SandboxProcess.start(workplace.sandbox, plan=settings.general.sandbox_plan)
+    except SandboxFailed as error:
+        raise UserError(str(error)) from error
+    with process as sandbox:
+        quick: dict[str, Any] = {"client_base_url": sandbox.url, "openai_api_key": "sandbox"}
+        if not settings.given("remote_update_interval"):
+            quick["remote_update_interval"] = SANDBOX_POLL_S
+        if not settings.given("list_lag_wait") and settings.general.sandbox_plan == "calm":
+            quick["list_lag_wait"] = SANDBOX_LAG_S
+        yield settings.replace(sandbox=False, sandbox_plan=None, **quick), {"sandbox": sandbox.uuid}
+
+
+def _needs_transport(settings: Settings) -> bool:
+    return settings.task.run or wipe.wanted(settings) is not None
+
+
+def _as_server(settings: Settings) -> Server:
+    general = settings.general
+    return Server(
+        api_key=general.openai_api_key or "",
+        base_url=general.client_base_url,
+        organization=general.openai_organization,
+        project=general.openai_project,
+    )
+
+
+def _announce(listeners: Sequence[Listener], event: Event) -> None:
+    for listener in listeners:
+        listener(event)

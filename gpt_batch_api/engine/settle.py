@@ -1,0 +1,370 @@
+"""Book the answers of an ended batch: fetch both result files, judge each line, one transaction.
+
+No code of the user runs here, so nothing that the user wrote can lose a paid answer. Lines arrive in any order, twice,
+broken, for requests never sent, or not at all; each request of the batch ends up answered, queued again, or held.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from gpt_batch_api.domain.errors import AccountError
+from gpt_batch_api.domain.events import BatchPostponed, BatchSettled, Problem
+from gpt_batch_api.domain.outcome import Outcome, Road, Usage, Verdict
+from gpt_batch_api.domain.states import RequestState
+from gpt_batch_api.endpoints.base import Endpoint, batch_usage, get_endpoint
+from gpt_batch_api.endpoints.verdict import BILLING_CODES, ServerError, judge
+from gpt_batch_api.engine.context import Context
+from gpt_batch_api.engine.enqueued import batch_limit
+from gpt_batch_api.engine.seal import split_if_too_heavy
+from gpt_batch_api.engine.spool import Line, read_in_order
+from gpt_batch_api.engine.weigh import weigh_batches
+from gpt_batch_api.planning.retrying import onward
+from gpt_batch_api.pricing.cost import cost_pico
+from gpt_batch_api.sinks.publish import remove
+from gpt_batch_api.store import batches, ledger, pushes, requests, responses, tasks
+from gpt_batch_api.store.batches import BatchRow, Settlement
+from gpt_batch_api.store.responses import Answer, Awaiting
+from gpt_batch_api.wire import files as wire_files
+from gpt_batch_api.wire.batches import RemoteBatch, read_batch
+from gpt_batch_api.wire.trouble import Refused
+
+PAGE = 500
+
+MISSING = Outcome(Verdict.RETRYABLE, "missing", "no answer to it is in the result files")
+UNFINISHED = {
+    "expired": Outcome(Verdict.FREE, "expired", "the batch expired before it was this request's turn"),
+    "cancelled": Outcome(Verdict.FREE, "cancelled", "the batch was cancelled before it was this request's turn"),
+}
+VANISHED = Outcome(
+    Verdict.FATAL, "results_vanished", "the result file is gone from the server; asking again would be paid again"
+)
+
+
+async def settle(context: Context, batch_id: int) -> None:
+    """ended → settled, or sealed again if nothing of the batch ran and it may go another time."""
+    batch = batches.get(context.db, batch_id)
+    report = read_batch(batches.report_of(context.db, batch_id))
+    if report is not None and report.status == "failed" and not report.output_file_id:
+        _settle_failed(context, batch, report)
+        return
+    spools, vanished = await _fetch(context, batch)
+    booking = _Booking(context, batch, status=batch.remote_status or "unknown")
+    with context.transaction() as tx:
+        booking.book_lines(tx, read_in_order(spools, on_broken=booking.tell_broken))
+        if vanished:
+            booking.note_vanished(tx)
+        booking.book_rest(tx, VANISHED if vanished else UNFINISHED.get(booking.status, MISSING))
+        booking.close(tx)
+        weigh_batches(context, tx)
+    for path in spools:
+        remove(path)
+    if booking.account_trouble is not None and not batch.discard:
+        raise AccountError(
+            f"The server refuses this account: {booking.account_trouble.message}", code=booking.account_trouble.reason
+        )
+
+
+async def _fetch(context: Context, batch: BatchRow) -> tuple[list[Path], bool]:
+    """Download the result files; whether one that should be there is gone."""
+    paths: list[Path] = []
+    vanished = False
+    for role, file_id in (("output", batch.output_file_id), ("error", batch.error_file_id)):
+        if file_id is None:
+            continue
+        path = context.workplace.spool(batch.id, role, task_uuid=context.task_uuid)
+        try:
+            await wire_files.download(context.remote, file_id, path)
+            paths.append(path)
+        except Refused as refused:
+            if refused.status not in (404, 410):
+                raise
+            vanished = True
+    return paths, vanished
+
+
+def judge_line(line: Mapping[str, Any], *, endpoint: Endpoint, structured: bool) -> tuple[Outcome, Usage, int | None]:
+    """(verdict, usage, HTTP status) of one result line of any shape."""
+    error, response = ServerError.read(line.get("error") or {}), line.get("response")
+    if not isinstance(response, Mapping) or (error.says_something and response.get("status_code") != 200):
+        return judge(error), Usage(), None
+    status = response.get("status_code")
+    status = status if isinstance(status, int) else None
+    body = response.get("body")
+    if status == 200 or (status is None and isinstance(body, Mapping) and "error" not in body):
+        reading = endpoint.read(body if isinstance(body, Mapping) else {}, structured=structured)
+        return reading.outcome, reading.usage, status
+    return judge(ServerError.read(body, status=status)), Usage(), status
+
+
+class _Booking:
+    """The answers of one batch on their way into the store, and what they add up to."""
+
+    def __init__(self, context: Context, batch: BatchRow, *, status: str) -> None:
+        self._context = context
+        self._batch = batch
+        self._endpoint = get_endpoint(batch.endpoint)
+        self._prices = context.catalogue.prices(batch.model)
+        self.status = status
+        self.sum = Settlement()
+        self.expected_input_tokens = 0
+        self.expected_output_tokens = 0
+        self.unrun_requests = 0
+        self.unrun_tokens = 0
+        self.vanished_pico = 0
+        self.account_trouble: Outcome | None = None
+        self._first_fatal: str | None = None
+
+    def tell_broken(self, raw: bytes) -> None:
+        self._problem("warning", "–", "broken_line", f"a result line could not be read: {raw[:80]!r}")
+
+    def book_lines(self, tx: sqlite3.Connection, lines: Iterable[Line]) -> None:
+        """Book the answers in *lines*; whatever fits no awaited request is told and left out."""
+        lines = iter(lines)
+        while page := list(islice(lines, PAGE)):
+            awaited = responses.awaiting(tx, self._batch.id, {line.request_id for line in page})
+            answers: dict[int, Answer] = {}
+            for line in page:
+                request = awaited.get(line.request_id)
+                if request is None or request.epoch != line.epoch or request.id in answers:
+                    name = line.document.get("custom_id")
+                    self._problem(
+                        "warning", str(name), "stray_answer", "an answer that nobody waits for (or a second one)"
+                    )
+                    continue
+                outcome, usage, status = judge_line(
+                    line.document, endpoint=self._endpoint, structured=request.structured
+                )
+                answers[request.id] = self._answer(request, outcome, usage=usage, status=status, raw=line.raw)
+            self._record(tx, list(answers.values()))
+
+    def book_rest(self, tx: sqlite3.Connection, outcome: Outcome) -> None:
+        """Whoever still waits got no answer."""
+        while waiting := responses.unanswered(tx, self._batch.id, limit=PAGE):
+            if self._batch.discard:
+                return
+            self._record(tx, [self._answer(request, outcome) for request in waiting])
+
+    def note_vanished(self, tx: sqlite3.Connection) -> None:
+        """Answers that are gone were paid for: what they cost is told by the batch's own usage, or as it was expected."""
+        told = batch_usage(batches.report_of(tx, self._batch.id))
+        if told is not None:
+            self.vanished_pico = max(0, cost_pico(told, self._prices, road=Road.BATCH) - self.sum.cost_pico)
+            return
+        found = self.sum.succeeded + self.sum.retried + self.sum.failed + self.sum.held + self.sum.free
+        gone = self._batch.load.requests - found
+        self.vanished_pico = self._batch.load.cost_pico * gone // self._batch.load.requests
+
+    def book_each(self, tx: sqlite3.Connection, outcomes: Mapping[int, Outcome]) -> None:
+        """Book an outcome for the requests on certain lines of the batch file (line → outcome)."""
+        waiting = responses.unanswered(tx, self._batch.id, limit=self._batch.load.requests)
+        chosen = [request for request in waiting if request.line in outcomes]
+        for start in range(0, len(chosen), PAGE):
+            page = chosen[start : start + PAGE]
+            self._record(tx, [self._answer(request, outcomes[request.line]) for request in page])
+
+    def close(self, tx: sqlite3.Connection, *, failure: str | None = None) -> None:
+        """Settle money and batch, and say how it went."""
+        now = self._context.clock.now()
+        failure = None if self._batch.discard else failure or self._failure()
+        self._settle_money(tx, now)
+        batches.settle(tx, self._batch, self.sum, failure=failure, now=now)
+        self._context.tell(
+            BatchSettled(
+                batch=self._batch.id,
+                status=self.status,
+                requests=self._batch.load.requests,
+                succeeded=self.sum.succeeded,
+                retried=self.sum.retried,
+                failed=self.sum.failed,
+                held=self.sum.held,
+                free=self.sum.free,
+                expected_input_tokens=self.expected_input_tokens,
+                input_tokens=self.sum.used_input_tokens,
+                expected_output_tokens=self.expected_output_tokens,
+                output_tokens=self.sum.used_output_tokens,
+                output_allowance=self.sum.used_output_allowance,
+                longest_output_tokens=self.sum.longest_output_tokens,
+                expected_cost_pico=self._batch.load.cost_pico,
+                cost_pico=self.sum.cost_pico,
+                failure=failure,
+            )
+        )
+
+    def _failure(self) -> str | None:
+        if not self.sum.held or self._batch.discard:
+            return None
+        return f"{self.sum.held:,} of its {self._batch.load.requests:,} requests cannot succeed; the first: {self._first_fatal}"
+
+    def _settle_money(self, tx: sqlite3.Connection, now: float) -> None:
+        batch = self._batch
+        assert batch.session_id is not None
+        booked = ledger.batch_total(tx, batch.id)
+        ledger.book(
+            tx,
+            "discard" if batch.discard else "settle",
+            now=now,
+            session_id=batch.session_id,
+            batch_id=batch.id,
+            requests=-self.unrun_requests,
+            input_tokens=-self.unrun_tokens,
+            reserved_pico=-booked.reserved_pico,
+            spent_pico=self.sum.cost_pico + self.vanished_pico,
+            unlinked_pico=self.vanished_pico + (self.sum.cost_pico if batch.discard else 0),
+            note="the result files had vanished" if self.vanished_pico else None,
+        )
+
+    def _answer(
+        self,
+        request: Awaiting,
+        outcome: Outcome,
+        *,
+        usage: Usage = Usage(),
+        status: int | None = None,
+        raw: bytes | None = None,
+    ) -> Answer:
+        next_state = onward(outcome, attempt=request.attempt, expiries=request.expiries, policy=self._context.retrying)
+        cost = cost_pico(usage, self._prices, road=Road.BATCH)
+        self._add_up(request, outcome, usage=usage, cost=cost, state=next_state.state)
+        return Answer(
+            request_id=request.id,
+            outcome=outcome,
+            state=next_state.state,
+            counts_attempt=next_state.counts_attempt,
+            counts_expiry=next_state.counts_expiry,
+            status_code=status,
+            usage=usage,
+            cost_pico=cost,
+            raw=raw,
+        )
+
+    def _add_up(self, request: Awaiting, outcome: Outcome, *, usage: Usage, cost: int, state: RequestState) -> None:
+        if usage.input_tokens:
+            self.expected_input_tokens += request.input_tokens
+            self.expected_output_tokens += self._context.expected_output_tokens(request.output_allowance)
+        if outcome.verdict in (Verdict.FREE, Verdict.ACCOUNT):
+            self.unrun_requests += 1
+            self.unrun_tokens += request.input_tokens
+        if outcome.verdict is Verdict.ACCOUNT:
+            self.account_trouble = outcome
+        kind = _kind(outcome, state)
+        self.sum = replace(
+            self.sum,
+            **{kind: getattr(self.sum, kind) + 1},
+            used_input_tokens=self.sum.used_input_tokens + usage.input_tokens,
+            used_output_tokens=self.sum.used_output_tokens + usage.output_tokens,
+            used_output_allowance=self.sum.used_output_allowance
+            + (request.output_allowance if usage.output_tokens else 0),
+            longest_output_tokens=max(self.sum.longest_output_tokens, usage.output_tokens),
+            cost_pico=self.sum.cost_pico + cost,
+        )
+
+    def _record(self, tx: sqlite3.Connection, answers: list[Answer]) -> None:
+        for answer in answers:
+            if answer.outcome.reason != "ok" and not self._batch.discard:
+                self._tell(tx, answer)
+        if not self._batch.discard:
+            responses.record(
+                tx,
+                answers,
+                batch_id=self._batch.id,
+                keep_raw=self._context.settings.extra.keep_responses,
+                now=self._context.clock.now(),
+            )
+
+    def _tell(self, tx: sqlite3.Connection, answer: Answer) -> None:
+        key = str(requests.describe(tx, answer.request_id))
+        final = answer.state is not RequestState.QUEUED and not answer.outcome.ok
+        if answer.state is RequestState.HELD and self._first_fatal is None:
+            self._first_fatal = f"{key}: {answer.outcome.message}"
+        self._problem("error" if final else "warning", key, answer.outcome.reason, answer.outcome.message)
+
+    def _problem(self, severity: str, request: str, reason: str, message: str) -> None:
+        self._context.tell(
+            Problem(severity=severity, batch=self._batch.id, request=request, reason=reason, message=message)
+        )
+
+
+def _kind(outcome: Outcome, state: RequestState) -> str:
+    if outcome.ok:
+        return "succeeded"
+    if state is RequestState.HELD:
+        return "held"
+    if state is RequestState.ANSWERED:
+        return "failed"
+    return "retried" if outcome.verdict is Verdict.RETRYABLE else "free"
+
+
+def _settle_failed(context: Context, batch: BatchRow, report: RemoteBatch) -> None:
+    """The server refused the whole batch after it was created: nothing of it ran."""
+    errors = [ServerError.read(item) for item in report.errors]
+    if not batch.discard:
+        postponed = batch_limit(report.errors)
+        if postponed is not None:
+            _postpone(context, batch, limit=postponed[0], message=postponed[1])
+            return
+        if any(_misses_file(error) for error in errors):
+            _send_again(context, batch, note=str(errors[0]), forget_file=True)
+            return
+        billing = next((error for error in errors if error.code in BILLING_CODES), None)
+        if billing is not None:
+            _send_again(context, batch, note=str(billing), forget_file=False)
+            raise AccountError(f"The server refuses this account: {billing}", code=billing.code)
+    bad_lines = {
+        item["line"]: Outcome(
+            Verdict.FATAL, error.code or "invalid_batch", f"line {item['line']}: {error}{_param(error)}"
+        )
+        for item, error in zip(report.errors, errors, strict=True)
+        if isinstance(item.get("line"), int) and 1 <= item["line"] <= batch.load.requests
+    }
+    why = str(errors[0]) if errors else "the server gives no reason"
+    booking = _Booking(context, batch, status="failed")
+    with context.transaction() as tx:
+        booking.book_each(tx, bad_lines)
+        if bad_lines:
+            booking.book_rest(
+                tx, Outcome(Verdict.ACCOUNT, "batch_refused", "its batch was refused because of other lines")
+            )
+            booking.account_trouble = None
+        else:
+            booking.book_rest(tx, Outcome(Verdict.FATAL, "batch_refused", why))
+        booking.unrun_requests = batch.load.requests
+        booking.unrun_tokens = batch.load.input_tokens
+        booking.close(tx, failure=f"the server refused it as a whole: {why}")
+        weigh_batches(context, tx)
+
+
+def _misses_file(error: ServerError) -> bool:
+    """The batch service did not see the input file: uploaded too recently, or gone."""
+    return error.param == "file_id" or "cannot find file" in error.message.lower()
+
+
+def _send_again(context: Context, batch: BatchRow, *, note: str, forget_file: bool) -> None:
+    """Nothing ran and nothing is wrong with the batch: it is local again and goes out anew."""
+    now = context.clock.now()
+    with context.transaction() as tx:
+        if forget_file and (uploaded := pushes.reusable_file(tx, batch.id)) is not None:
+            batches.supersede_file(tx, uploaded.file_id)
+        pushes.release(tx, batch, now=now, note=note)
+        batches.seal_again(tx, batch, not_before=now + context.postponed_s if forget_file else None)
+
+
+def _param(error: ServerError) -> str:
+    return f" (field {error.param})" if error.param else ""
+
+
+def _postpone(context: Context, batch: BatchRow, *, limit: int, message: str) -> None:
+    """Enqueued tokens: no failure. The batch waits and goes again with the same file."""
+    now = context.clock.now()
+    with context.transaction() as tx:
+        if limit:
+            tasks.learn_model_limit(tx, batch.model, enqueued_tokens=limit, now=now)
+        pushes.release(tx, batch, now=now, note="token limit")
+        batches.seal_again(tx, batch, not_before=now + context.postponed_s)
+        context.tell(BatchPostponed(batch=batch.id, model=batch.model, limit_tokens=limit or None, message=message))
+    split_if_too_heavy(context, batch.id)

@@ -1,0 +1,106 @@
+"""Remove what is not needed any more, on the server and on disk. After the fact, and repeatable.
+
+Nothing is deleted on the server that this store did not put there: files are known by the id that the server gave
+them, lost ones by a name that carries a nonce issued here.
+"""
+
+from __future__ import annotations
+
+from gpt_batch_api.domain.errors import AccountError
+from gpt_batch_api.domain.events import Advice, FilesDeleted
+from gpt_batch_api.domain.states import BatchState
+from gpt_batch_api.engine.context import Context
+from gpt_batch_api.engine.push import CLOCK_SKEW_S
+from gpt_batch_api.sinks.publish import remove
+from gpt_batch_api.store import batches, pushes
+from gpt_batch_api.wire import files as wire_files
+from gpt_batch_api.wire.trouble import Refused
+
+FORBIDDEN = 403
+"""A key may be allowed to use files but not to delete them."""
+ALIVE = (BatchState.SEALED, BatchState.PUSHING, BatchState.REMOTE, BatchState.ENDED)
+
+
+def is_due(context: Context) -> bool:
+    """Whether files wait to be deleted on the server, or batches to be closed."""
+    db = context.db
+    return bool(batches.files_to_delete(db) or batches.superseded_files(db) or batches.closable(db))
+
+
+async def sweep(context: Context) -> None:
+    """Delete server files that are not needed, remove local ones, close batches."""
+    doomed = [*batches.files_to_delete(context.db), *batches.superseded_files(context.db)]
+    deleted = 0
+    for file_id, _ in doomed:
+        deleted += await _delete(context, file_id)
+    if doomed:
+        with context.transaction() as tx:
+            batches.mark_deleted(tx, [file_id for file_id, _ in doomed])
+            if deleted:
+                context.tell(FilesDeleted(count=deleted))
+    close_settled(context)
+
+
+async def _delete(context: Context, file_id: str) -> bool:
+    """Whether the server deleted the file. One that it will not delete costs nothing: the user is told, the job goes on."""
+    try:
+        await wire_files.delete(context.remote, file_id)
+    except Refused as refused:
+        why = str(refused)
+    except AccountError as error:
+        if error.status != FORBIDDEN:
+            raise
+        why = str(error)
+    else:
+        return True
+    context.tell(
+        Advice(text=f"The server does not delete file {file_id} ({why}). Delete it in the provider's console.")
+    )
+    return False
+
+
+def close_settled(context: Context) -> None:
+    """settled → closed where nothing is left on the server; the local files go with it."""
+    for batch in batches.closable(context.db):
+        remove(context.workplace.folder / batch.file_name)
+        with context.transaction() as tx:
+            batches.close(tx, batch.id, now=context.clock.now())
+
+
+def remove_stale_work_files(context: Context) -> None:
+    """At start-up: remove batch and spool files that belong to nothing alive (left by a kill)."""
+    alive = {batch.id for batch in batches.in_states(context.db, *ALIVE)}
+    for path, number in list(context.workplace.work_files(task_uuid=context.task_uuid)):
+        if number not in alive:
+            remove(path)
+
+
+def remove_all_work_files(context: Context) -> None:
+    """Remove all batch and spool files of the task (it is wiped)."""
+    for path, _ in list(context.workplace.work_files(task_uuid=context.task_uuid)):
+        remove(path)
+
+
+async def look_for_orphans(context: Context) -> None:
+    """Look for files of lost uploads. Found: they will be deleted. Not found for list_lag_wait: they do not exist."""
+    orphans = pushes.orphans(context.db)
+    if not orphans:
+        return
+    names = {
+        context.workplace.upload_name(orphan.batch_id, task_uuid=context.task_uuid, nonce=orphan.upload_nonce): orphan
+        for orphan in orphans
+    }
+    since = min(orphan.upload_at for orphan in orphans) - CLOCK_SKEW_S
+    found = {
+        file.filename: file.id
+        async for file in wire_files.newest(context.remote, since=since)
+        if file.filename in names
+    }
+    now = context.remote.server_now()
+    lag_s = context.settings.extra.list_lag_wait
+    with context.transaction() as tx:
+        for name, orphan in names.items():
+            if name in found:
+                pushes.end_orphan(tx, orphan, file_id=found[name])
+            elif now - orphan.upload_at >= lag_s:
+                pushes.end_orphan(tx, orphan, file_id=None)

@@ -1,0 +1,245 @@
+"""Say in log lines what happens. A quiet run prints a line per batch, none per request.
+
+Repeated problems are summarised: per batch and kind the first few are shown, then only a count.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from gpt_batch_api.domain import events
+from gpt_batch_api.domain.events import Event
+from gpt_batch_api.domain.settings import Settings
+from gpt_batch_api.domain.words import count
+from gpt_batch_api.pricing.cost import dollars
+
+logger = logging.getLogger("gpt_batch_api")
+
+WAIT_LINE_S = 30.0
+"""How often a wait is told of on the log."""
+
+
+class LogLines:
+    """A listener that writes events to the log `gpt_batch_api`."""
+
+    def __init__(
+        self, settings: Settings, *, prefix: str = "", monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._settings = settings
+        self._prefix = prefix
+        self._monotonic = monotonic
+        self._problems: Counter[tuple[int | None, str, str]] = Counter()
+        self._guesses: set[str] = set()
+        self._progress_told = float("-inf")
+        self._wait_told = float("-inf")
+        self._said_small = False
+
+    def __call__(self, event: Event) -> None:
+        teller = getattr(self, f"_tell_{type(event).__name__}", None)
+        if teller is not None:
+            teller(event)
+
+    def _say(self, level: int, text: str) -> None:
+        if self._settings.extra.verbosity == "quiet" and level < logging.WARNING:
+            return
+        logger.log(level, "%s%s", self._prefix, text)
+
+    # ------------------------------------------------------------ the run
+
+    def _tell_RunBegan(self, event: events.RunBegan) -> None:  # noqa: N802 - named after its event
+        if event.in_doubt:
+            self._say(logging.INFO, f"Resuming; asking the server what became of {count(event.in_doubt, 'push')}.")
+        elif event.resumed:
+            self._say(logging.INFO, "Resuming where the last run stopped.")
+
+    def _tell_RequestsAdded(self, event: events.RequestsAdded) -> None:  # noqa: N802
+        level = logging.INFO if self._settings.extra.verbosity == "verbose" else logging.DEBUG
+        self._say(level, f"Generated {count(event.new, 'request')} ({event.known:,} known already).")
+
+    def _tell_Waiting(self, event: events.Waiting) -> None:  # noqa: N802
+        now = self._monotonic()
+        if now - self._wait_told >= WAIT_LINE_S:
+            self._wait_told = now
+            self._say(logging.INFO, f"Waiting for {', '.join(event.reasons)}. Ctrl+C is safe.")
+
+    def _tell_Advice(self, event: events.Advice) -> None:  # noqa: N802
+        self._say(logging.WARNING, event.text)
+
+    def _tell_Wiped(self, event: events.Wiped) -> None:  # noqa: N802
+        again = f"; {event.to_replay:,} stored answers are shown to the task again" if event.to_replay else ""
+        self._say(
+            logging.WARNING,
+            f"Wiped ({event.what}): {count(event.requests, 'request')} of {count(event.samples, 'sample')}, "
+            f"{count(event.rows, 'output row')}{again}.",
+        )
+
+    def _tell_TaskCompleted(self, event: events.TaskCompleted) -> None:  # noqa: N802
+        self._say(logging.INFO, f"The task is complete: {count(event.rows, 'output row')}.")
+
+    def _tell_RunEnded(self, event: events.RunEnded) -> None:  # noqa: N802
+        self._sum_up_problems(None)
+
+    # ------------------------------------------------------------ batches
+
+    def _tell_BatchSealed(self, event: events.BatchSealed) -> None:  # noqa: N802
+        self._say(
+            logging.INFO,
+            f"Batch {event.batch}: prepared {count(event.requests, 'request')}, {event.input_tokens:,} input tokens, "
+            f"{event.size_bytes / 1e6:,.2f} MB, about {dollars(event.cost_pico)} ({event.file_name}).",
+        )
+        least = self._settings.limits.min_batch_requests
+        if event.full is None and event.requests < least and not self._said_small:
+            self._said_small = True
+            self._say(
+                logging.INFO,
+                f"Batch {event.batch} is smaller than min_batch_requests ({least}). It goes by the Batch API all the same: "
+                "the direct API is not used by this version.",
+            )
+
+    def _tell_BatchDissolved(self, event: events.BatchDissolved) -> None:  # noqa: N802
+        self._say(
+            logging.INFO,
+            f"Batch {event.batch}: dissolved, {count(event.requests, 'request')} back in the queue ({event.why}).",
+        )
+
+    def _tell_BatchPushed(self, event: events.BatchPushed) -> None:  # noqa: N802
+        how = "found on the server again" if event.adopted else "pushed"
+        self._say(
+            logging.INFO,
+            f"Batch {event.batch}: {how} as {event.remote_id} ({count(event.requests, 'request')}, "
+            f"reserved {dollars(event.cost_pico)}).",
+        )
+
+    def _tell_WouldPush(self, event: events.WouldPush) -> None:  # noqa: N802
+        self._say(
+            logging.INFO,
+            f"Batch {event.batch}: would be pushed now ({count(event.requests, 'request')}, {event.input_tokens:,} input "
+            f"tokens, {event.size_bytes / 1e6:,.2f} MB, reserving {dollars(event.cost_pico)}).",
+        )
+
+    def _tell_ReplyLost(self, event: events.ReplyLost) -> None:  # noqa: N802
+        self._say(
+            logging.WARNING,
+            f"Batch {event.batch}: the reply was lost while {event.operation} ({event.message}). "
+            "It is looked for on the server before anything is sent again.",
+        )
+
+    def _tell_PushRefused(self, event: events.PushRefused) -> None:  # noqa: N802
+        self._say(logging.WARNING, f"Batch {event.batch}: not taken by the server ({event.message}). It stays local.")
+
+    def _tell_BatchPostponed(self, event: events.BatchPostponed) -> None:  # noqa: N802
+        learnt = f" Learnt: {event.limit_tokens:,} enqueued tokens for {event.model}." if event.limit_tokens else ""
+        self._say(logging.INFO, f"Batch {event.batch}: the server's queue is full, it goes again later.{learnt}")
+
+    def _tell_BatchProgressed(self, event: events.BatchProgressed) -> None:  # noqa: N802
+        now = self._monotonic()
+        if now - self._progress_told < WAIT_LINE_S and self._settings.extra.verbosity != "verbose":
+            return
+        self._progress_told = now
+        done = (
+            ""
+            if not event.total
+            else f", {event.completed or 0:,} of {event.total:,} done, {event.failed or 0:,} failed"
+        )
+        self._say(logging.INFO, f"Batch {event.batch}: {event.status}{done}.")
+
+    def _tell_BatchSettled(self, event: events.BatchSettled) -> None:  # noqa: N802
+        counts = {
+            "succeeded": event.succeeded,
+            "to be asked again": event.retried,
+            "not run": event.free,
+            "failed": event.failed,
+            "held": event.held,
+        }
+        told = ", ".join(f"{number:,} {name}" for name, number in counts.items() if number) or "no answers"
+        self._say(
+            logging.INFO,
+            f"Batch {event.batch}: {event.status}, {told}; {event.input_tokens:,} input tokens "
+            f"(predicted {event.expected_input_tokens:,}), {event.output_tokens:,} completion tokens "
+            f"(assumed {event.expected_output_tokens:,}), max {event.longest_output_tokens:,} tokens, "
+            f"completion ratio {ratio(event.output_tokens, event.output_allowance)}; "
+            f"cost {dollars(event.cost_pico)} (expected {dollars(event.expected_cost_pico)}).",
+        )
+        self._warn_of_predictions(event)
+        self._sum_up_problems(event.batch)
+        if event.failure:
+            self._say(logging.ERROR, f"Batch {event.batch} failed: {event.failure}.")
+
+    def _warn_of_predictions(self, event: events.BatchSettled) -> None:
+        requester = self._settings.requester
+        for what, predicted, true, factor, name in (
+            (
+                "input tokens were predicted",
+                event.expected_input_tokens,
+                event.input_tokens,
+                requester.warn_predicted_input_factor,
+                "warn_predicted_input_factor",
+            ),
+            (
+                "completion tokens were assumed (see assumed_completion_ratio)",
+                event.expected_output_tokens,
+                event.output_tokens,
+                requester.warn_assumed_completion_factor,
+                "warn_assumed_completion_factor",
+            ),
+        ):
+            if predicted and true and max(predicted / true, true / predicted) > factor:
+                self._say(
+                    logging.WARNING,
+                    f"Batch {event.batch}: {predicted:,} {what}, {true:,} were used: off by more than {factor:g} ({name}).",
+                )
+
+    # ------------------------------------------------------------ requests
+
+    def _tell_Problem(self, event: events.Problem) -> None:  # noqa: N802
+        if event.severity == "guess":
+            self._tell_guess(event)
+            return
+        requester = self._settings.requester
+        most = requester.show_errors if event.severity == "error" else requester.show_warnings
+        key = (event.batch, event.severity, event.reason)
+        self._problems[key] += 1
+        if self._problems[key] <= most:
+            level = logging.ERROR if event.severity == "error" else logging.WARNING
+            where = f"Batch {event.batch}: request" if event.batch is not None else "Request"
+            self._say(level, f"{where} {event.request}: {event.reason}: {event.message}.")
+
+    def _tell_guess(self, event: events.Problem) -> None:
+        often = self._settings.requester.token_estimator_warn == "always"
+        if often or event.message not in self._guesses:
+            self._guesses.add(event.message)
+            self._say(logging.WARNING, f"Request {event.request}: tokens are guessed: {event.message}.")
+
+    def _sum_up_problems(self, batch: int | None) -> None:
+        requester = self._settings.requester
+        whose = "Requests" if batch is None else f"Batch {batch}"
+        for (where, severity, reason), number in sorted(self._problems.items(), key=str):
+            most = requester.show_errors if severity == "error" else requester.show_warnings
+            if where == batch and number > most:
+                self._say(
+                    logging.ERROR if severity == "error" else logging.WARNING,
+                    f"{whose}: {number - most:,} more of {reason} ({number:,} in all).",
+                )
+        self._problems = Counter({key: number for key, number in self._problems.items() if key[0] != batch})
+
+    def _tell_HeldDecided(self, event: events.HeldDecided) -> None:  # noqa: N802
+        self._say(
+            logging.WARNING,
+            f"Batch {event.batch}: force-processed, {event.failed:,} held requests count as failed, "
+            f"{event.retried:,} are asked again.",
+        )
+
+    def _tell_OutputDelivered(self, event: events.OutputDelivered) -> None:  # noqa: N802
+        level = logging.INFO if self._settings.extra.verbosity == "verbose" else logging.DEBUG
+        self._say(level, f"Output: {event.total_rows:,} rows in {event.file_name}.")
+
+    def _tell_FilesDeleted(self, event: events.FilesDeleted) -> None:  # noqa: N802
+        self._say(logging.DEBUG, f"Deleted {count(event.count, 'file')} of ours on the server.")
+
+
+def ratio(part: int, whole: int) -> str:
+    """A share with three digits, or – where there is none."""
+    return f"{part / whole:.3f}" if whole else "–"

@@ -1,0 +1,164 @@
+"""The state of a task in a few lines that a person can read, and as a document that a script can."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from gpt_batch_api.domain.settings import Settings
+from gpt_batch_api.domain.states import BatchState, RequestState
+from gpt_batch_api.domain.words import count
+from gpt_batch_api.planning.admission import Limits
+from gpt_batch_api.pricing.cost import dollars
+from gpt_batch_api.store.batches import BatchRow
+from gpt_batch_api.store.snapshot import Snapshot
+
+
+def status_lines(snapshot: Snapshot, *, settings: Settings, prefix: str) -> list[str]:
+    """The status of a task for people."""
+    return [
+        line
+        for part in (_task, _requests, _batches, _tokens, _money, _limits, _failures)
+        for line in part(snapshot, settings, prefix)
+    ]
+
+
+def status_document(snapshot: Snapshot, *, settings: Settings, prefix: str) -> dict[str, Any]:
+    """The same facts for scripts. Money in whole picodollars, times in seconds since 1970."""
+    booked, answered = snapshot.booked, snapshot.answered
+    return {
+        "task": prefix,
+        "kind": snapshot.task.kind,
+        "complete": snapshot.task.complete,
+        "wiping": snapshot.task.wiping,
+        "metadata": snapshot.task.metadata,
+        "samples": dict(snapshot.samples),
+        "requests": {
+            "asked": snapshot.asked,
+            "under_way": snapshot.under_way,
+            **{str(state): load.requests for state, load in snapshot.states.items()},
+        },
+        "batches": {
+            "finished": snapshot.finished_batches,
+            "active": [_batch_document(batch) for batch in snapshot.active],
+            "failed": [batch.id for batch in snapshot.failures],
+        },
+        "tokens": {
+            "input": answered.input_tokens,
+            "completion": answered.output_tokens,
+            "longest_completion": answered.longest_output_tokens,
+            "completion_ratio": answered.completion_ratio,
+        },
+        "money": {
+            "spent_pico": booked.spent_pico,
+            "reserved_pico": booked.reserved_pico,
+            "unlinked_pico": booked.unlinked_pico,
+            "expected_pico": answered.expected_cost_pico,
+            "archived_pico": snapshot.archived.spent_pico,
+        },
+        "pushed": {"requests": booked.requests, "input_tokens": booked.input_tokens},
+        "output": {"rows": snapshot.rows, "files": [part.file_name for part in snapshot.delivered]},
+    }
+
+
+def _batch_document(batch: BatchRow) -> dict[str, Any]:
+    return {
+        "batch": batch.id,
+        "state": str(batch.state),
+        "remote_id": batch.remote_id,
+        "status": batch.remote_status,
+        "requests": batch.load.requests,
+        "completed": batch.count_completed,
+        "failed": batch.count_failed,
+        "input_tokens": batch.load.input_tokens,
+        "expected_cost_pico": batch.load.cost_pico,
+    }
+
+
+def _task(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]:
+    state = "complete" if snapshot.task.complete else "not complete"
+    if snapshot.task.wiping:
+        state = f"a wipe ({snapshot.task.wiping}) is under way, the next run finishes it"
+    yield f"Task {prefix} ({snapshot.task.kind}): {state}"
+    samples = ", ".join(f"{number:,} {status}" for status, number in snapshot.samples.items())
+    yield f"  samples    {sum(snapshot.samples.values()):,}: {samples}"
+
+
+def _requests(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]:
+    of = snapshot.count
+    yield (
+        f"  requests   {snapshot.asked:,} asked = {of(RequestState.SUCCEEDED):,} succeeded + {of(RequestState.FAILED):,} failed "
+        f"+ {of(RequestState.HELD):,} held + {snapshot.under_way:,} under way"
+    )
+    ways = {
+        "queued": of(RequestState.QUEUED),
+        "in batches": of(RequestState.BATCHED),
+        "sending": of(RequestState.SENDING),
+        "answered, not processed": of(RequestState.ANSWERED),
+    }
+    if snapshot.under_way:
+        yield "             under way: " + ", ".join(f"{number:,} {name}" for name, number in ways.items() if number)
+    yield f"  output     {count(snapshot.rows, 'row')}" + (f" in {_files(snapshot)}" if snapshot.delivered else "")
+
+
+def _files(snapshot: Snapshot) -> str:
+    names = [part.file_name for part in snapshot.delivered]
+    return names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}"
+
+
+def _batches(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]:
+    local = snapshot.batches_in(BatchState.SEALED)
+    remote = snapshot.batches_in(BatchState.PUSHING, BatchState.REMOTE, BatchState.ENDED)
+    yield f"  batches    {len(local):,} local, {len(remote):,} on the server, {snapshot.finished_batches:,} finished"
+    for batch in [*local, *remote][:20]:
+        done = f", {batch.count_completed or 0:,} done" if batch.count_total else ""
+        where = f"{batch.remote_id} {batch.remote_status}" if batch.remote_id else batch.file_name
+        yield (
+            f"             batch {batch.id}: {batch.state}, {count(batch.load.requests, 'request')}{done}, "
+            f"{batch.load.input_tokens:,} tokens, {dollars(batch.load.cost_pico)} ({where})"
+        )
+
+
+def _tokens(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]:
+    answered = snapshot.answered
+    if not answered.batches:
+        return
+    share = "–" if answered.completion_ratio is None else f"{answered.completion_ratio:.3f}"
+    yield (
+        f"  tokens     {answered.input_tokens:,} input, {answered.output_tokens:,} completion; "
+        f"max {answered.longest_output_tokens:,} completion tokens, completion ratio {share}"
+    )
+
+
+def _money(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]:
+    booked = snapshot.booked
+    yield (
+        f"  money      {dollars(booked.spent_pico)} spent (expected {dollars(snapshot.answered.expected_cost_pico)}), "
+        f"{dollars(booked.reserved_pico)} reserved"
+    )
+    if snapshot.archived.spent_pico:
+        yield f"             {dollars(snapshot.archived.spent_pico)} spent before the task was wiped"
+
+
+def _limits(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]:
+    limits = Limits.of(settings)
+    booked = snapshot.booked
+    task = limits.task
+    yield (
+        f"  limits     task: {booked.requests:,} of {task.requests:,} requests, "
+        f"{booked.input_tokens / 1000:,.0f} of {task.input_tokens / 1000:,.0f} ktokens, "
+        f"{dollars(booked.cost_pico)} of {dollars(task.cost_pico)}"
+    )
+    remote = snapshot.batches_in(BatchState.PUSHING, BatchState.REMOTE)
+    tokens = sum(batch.load.input_tokens for batch in remote)
+    yield (
+        f"             server: {len(remote):,} of {limits.remote.batches:,} batches, {tokens / 1000:,.0f} of "
+        f"{limits.remote.input_tokens / 1000:,.0f} ktokens"
+    )
+    for model, limit in sorted(snapshot.model_limits.items()):
+        yield f"             learnt: the server admits {limit:,} enqueued tokens of {model}"
+
+
+def _failures(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]:
+    for batch in snapshot.failures:
+        yield f"  FAILED     batch {batch.id}: {batch.failure}"

@@ -1,0 +1,356 @@
+"""What the server, the network and the result files can do wrong, and what becomes of a run then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpt_batch_api.domain.errors import AccountError, UserError
+from gpt_batch_api.sandbox.child import SandboxProcess
+from tests.toy import ToyTask, ask, batches_of, files_of, query, rows_of, sandbox, settings_for
+
+QUICK = "timing: {validating_s: 0, minimum_s: 0, finalizing_s: 0, cancelling_s: 0, requests_per_s: 1000000}\n"
+
+
+@pytest.fixture
+def weather(tmp_path: Path) -> Any:
+    """A sandbox with a plan of one's own."""
+
+    @contextmanager
+    def start(plan: str) -> Iterator[SandboxProcess]:
+        with sandbox(tmp_path / "server", QUICK + plan) as process:
+            yield process
+
+    return start
+
+
+def check_all_well(server: SandboxProcess, tasks: Path, *, rows: int = 8) -> None:
+    """Every row once, the books equal the server's, nothing left there."""
+    assert sorted(row["key"] for row in rows_of(tasks)) == [f"word-{index:05}" for index in range(rows)]
+    ours = query(tasks, "SELECT sum(spent_pico), sum(reserved_pico) FROM ledger")[0]
+    billed = ask(server, "/sandbox/ledger")["batches"]
+    assert ours == (
+        sum(billed.get(batch["id"], {"cost_pico": 0})["cost_pico"] for batch in batches_of(server, tasks)),
+        0,
+    )
+    assert files_of(server, tasks) == []
+
+
+class TestLostReplies:
+    """A call whose reply is lost is looked for on the server, and only then, if at all, made again."""
+
+    def test_a_batch_that_was_created_is_adopted(
+        self, weather: Any, tasks: Path, log: pytest.LogCaptureFixture
+    ) -> None:
+        with weather("faults: [{on: batches.create, fault: lose_after, nth: [1]}]") as server:
+            assert ToyTask(settings_for(server, tasks)).run()
+            check_all_well(server, tasks)
+            assert len(batches_of(server, tasks)) == 1, "paid twice"
+        assert "the reply was lost while creating" in log.text
+        assert "found on the server again" in log.text
+
+    @pytest.mark.parametrize("fault", ["lose_before", "status, status: 500", "garbage"])
+    def test_a_batch_is_created_anew_only_if_it_cannot_be_there(self, weather: Any, tasks: Path, fault: str) -> None:
+        with weather(f"faults: [{{on: batches.create, fault: {fault}, nth: [1]}}]") as server:
+            assert ToyTask(settings_for(server, tasks)).run()
+            check_all_well(server, tasks)
+            assert len(batches_of(server, tasks)) == 1
+        outcomes = query(tasks, "SELECT state FROM push ORDER BY id")
+        assert outcomes in ([("lost",), ("created",)], [("created",)])
+
+    def test_a_batch_the_list_shows_late_is_waited_for(self, weather: Any, tasks: Path) -> None:
+        """The list may lag: paying again at once would pay twice."""
+        with weather(
+            "list_lag_s: {batches: 0.6}\nfaults: [{on: batches.create, fault: lose_after, nth: [1]}]"
+        ) as server:
+            assert ToyTask(settings_for(server, tasks), list_lag_wait=5).run()
+            check_all_well(server, tasks)
+            assert len(batches_of(server, tasks)) == 1, "paid twice"
+
+    def test_an_uploaded_file_is_adopted(self, weather: Any, tasks: Path) -> None:
+        with weather("faults: [{on: files.create, fault: lose_after, nth: [1]}]") as server:
+            assert ToyTask(settings_for(server, tasks)).run()
+            check_all_well(server, tasks)
+        files = query(tasks, "SELECT state, outcome, file_id FROM push ORDER BY id")
+        assert [row[:2] for row in files] == [("refused", "found uploaded"), ("created", None)]
+        assert files[0][2] == files[1][2], "uploaded twice"
+
+    def test_a_file_the_list_shows_late_is_uploaded_again_and_swept(self, weather: Any, tasks: Path) -> None:
+        """Uploading twice costs nothing; the file that turns up later is ours and is deleted."""
+        with weather("list_lag_s: {files: 2}\nfaults: [{on: files.create, fault: lose_after, nth: [1]}]") as server:
+            assert ToyTask(settings_for(server, tasks), list_lag_wait=6).run()
+            check_all_well(server, tasks)
+            assert ask(server, "/v1/files")["data"] == []
+        assert query(tasks, "SELECT count(*) FROM push") == [(2,)]
+
+    def test_files_of_others_are_never_touched(self, weather: Any, tasks: Path) -> None:
+        with weather("") as server:
+            import openai
+
+            with openai.OpenAI(base_url=server.url, api_key="sk-other") as client:
+                client.files.create(file=("toy_batch1_other.jsonl", b"{}\n"), purpose="batch")
+            assert ToyTask(settings_for(server, tasks)).run()
+            assert [file["filename"] for file in ask(server, "/v1/files")["data"]] == ["toy_batch1_other.jsonl"]
+
+
+class TestUnreachable:
+    """While the server is out of reach everything waits, nothing is lost, and nobody needs to restart."""
+
+    def test_a_run_goes_on_when_the_server_is_back(
+        self, weather: Any, tasks: Path, log: pytest.LogCaptureFixture
+    ) -> None:
+        with weather("faults: [{on: batches.retrieve, fault: status, status: 503, times: 5}]") as server:
+            assert ToyTask(settings_for(server, tasks)).run()
+            check_all_well(server, tasks)
+        assert "The server cannot be reached: HTTP 503" in log.text
+        assert "nothing is lost" in log.text
+
+    def test_a_rate_limited_creation_goes_again(self, weather: Any, tasks: Path) -> None:
+        with weather(
+            "faults: [{on: batches.create, fault: status, status: 429, retry_after: 0.1, nth: [1]}]"
+        ) as server:
+            assert ToyTask(settings_for(server, tasks)).run()
+            check_all_well(server, tasks)
+            assert len(batches_of(server, tasks)) == 1
+        assert query(tasks, "SELECT state FROM push ORDER BY id") == [("refused",), ("created",)]
+        assert query(tasks, "SELECT count(DISTINCT file_id) FROM push") == [(1,)], "the same file is used again"
+
+    def test_a_refused_creation_stops_the_run_with_the_servers_words(
+        self, weather: Any, tasks: Path, log: pytest.LogCaptureFixture
+    ) -> None:
+        plan = "faults: [{on: batches.create, fault: status, status: 400, message: no such thing, nth: [1]}]"
+        with weather(plan) as server:
+            assert ToyTask(settings_for(server, tasks)).main() == 1
+            assert "The server refused to take batch 1: " in log.text
+            assert "no such thing" in log.text
+            assert query(tasks, "SELECT reserved_pico FROM account") == [(0,)]
+            assert ToyTask(settings_for(server, tasks)).run()
+            check_all_well(server, tasks)
+
+
+class TestDownloads:
+    @pytest.mark.parametrize("after_bytes", [0, 1, 700])
+    def test_a_cut_download_is_continued(self, weather: Any, tasks: Path, after_bytes: int) -> None:
+        plan = f"faults: [{{on: files.content, fault: cut, after_bytes: {after_bytes}, nth: [1, 2]}}]"
+        with weather(plan) as server:
+            assert ToyTask(settings_for(server, tasks)).run()
+            check_all_well(server, tasks)
+
+    def test_a_result_file_that_vanished_is_held_not_paid_again(
+        self, weather: Any, tasks: Path, log: pytest.LogCaptureFixture
+    ) -> None:
+        plan = "faults: [{on: files.content, fault: status, status: 404, message: No such File object, times: 1}]"
+        with weather(plan) as server:
+            assert ToyTask(settings_for(server, tasks)).main() == 1
+            assert len(batches_of(server, tasks)) == 1
+        assert query(tasks, "SELECT state, reason, count(*) FROM request GROUP BY 1, 2") == [
+            ("held", "results_vanished", 8)
+        ]
+        assert "the result file is gone from the server" in log.text
+
+
+class TestResultLines:
+    """Lines come in any order, twice, broken, for nobody, or not at all."""
+
+    @pytest.mark.parametrize(
+        "fault", ["missing", "doubled", "broken", "unknown_id", "infrastructure", "timeout", "refusal"]
+    )
+    def test_every_row_comes_all_the_same(self, weather: Any, tasks: Path, fault: str) -> None:
+        with weather(f"lines: [{{fault: {fault}, nth: [2, 5]}}]") as server:
+            assert ToyTask(settings_for(server, tasks)).run()
+            assert len(rows_of(tasks)) == 8
+            assert files_of(server, tasks) == []
+
+    @pytest.mark.parametrize("status", [408, 409, 429, 500, 503])
+    def test_a_row_that_may_succeed_later_is_asked_again(self, weather: Any, tasks: Path, status: int) -> None:
+        with weather(f"lines: [{{fault: status, status: {status}, nth: [3]}}]") as server:
+            assert ToyTask(settings_for(server, tasks)).run()
+            check_all_well(server, tasks)
+        assert query(tasks, "SELECT count(*) FROM request WHERE attempt = 2") == [(1,)]
+
+    def test_a_row_that_concerns_the_account_pauses_the_run(self, weather: Any, tasks: Path) -> None:
+        """No attempt is used up; when the bill is paid, the same command goes on."""
+        plan = "lines: [{fault: status, status: 429, code: insufficient_quota, message: pay first, nth: [3]}]"
+        with weather(plan) as server:
+            with pytest.raises(AccountError, match="pay first"):
+                ToyTask(settings_for(server, tasks)).run()
+            assert query(tasks, "SELECT max(attempt) FROM request") == [(1,)]
+            assert ToyTask(settings_for(server, tasks)).run()
+            check_all_well(server, tasks)
+
+
+class TestBatches:
+    def test_expired_requests_are_asked_again_for_free(self, weather: Any, tasks: Path) -> None:
+        with weather("batches: [{fault: expire, nth: [1], after_fraction: 0.5}]") as server:
+            assert ToyTask(settings_for(server, tasks)).run()
+            check_all_well(server, tasks)
+        assert query(tasks, "SELECT count(*), max(attempt) FROM request WHERE expiries = 1") == [(4, 1)]
+        assert query(tasks, "SELECT sum(requests) FROM ledger") == [(8,)], "what did not run counts against no limit"
+
+    def test_a_request_that_expires_too_often_fails(self, weather: Any, tasks: Path) -> None:
+        with weather("batches: [{fault: expire, after_fraction: 0}]") as server:
+            assert ToyTask(settings_for(server, tasks), max_expiries=2).run()
+            assert len(batches_of(server, tasks)) == 3
+        assert query(tasks, "SELECT DISTINCT state, reason, expiries FROM request") == [("failed", "expired", 2)]
+
+    def test_a_batch_cancelled_by_somebody_else_goes_again(self, weather: Any, tasks: Path) -> None:
+        with weather("batches: [{fault: cancel, nth: [1], after_fraction: 0.25}]") as server:
+            assert ToyTask(settings_for(server, tasks)).run()
+            check_all_well(server, tasks)
+
+    def test_statuses_never_heard_of_and_missing_counts_are_survived(self, weather: Any, tasks: Path) -> None:
+        with weather("batches: [{fault: odd_status, nth: [1]}, {fault: no_counts, nth: [2]}]") as server:
+            assert ToyTask(settings_for(server, tasks), max_batch_requests=4).run()
+            check_all_well(server, tasks)
+
+    def test_a_full_server_queue_is_waited_for_and_its_limit_learnt(
+        self, weather: Any, tasks: Path, log: pytest.LogCaptureFixture
+    ) -> None:
+        """token_limit_exceeded is no failure: the batch goes again with the same file."""
+        message = "Enqueued token limit reached for M in organization org-x. Limit: 2,000,000 enqueued tokens."
+        with weather(
+            f"batches: [{{fault: fail, nth: [2], code: token_limit_exceeded, message: '{message}'}}]"
+        ) as server:
+            task = ToyTask(settings_for(server, tasks), max_batch_requests=4, remote_update_interval=0.05)
+            assert task.run()
+            check_all_well(server, tasks)
+            assert sorted(batch["status"] for batch in batches_of(server, tasks)) == [
+                "completed",
+                "completed",
+                "failed",
+            ]
+        assert query(tasks, "SELECT model, enqueued_tokens FROM model_limit") == [("gpt-4o-mini", 2_000_000)]
+        assert query(tasks, "SELECT count(*), count(DISTINCT file_id) FROM push WHERE batch_id = 2") == [(2, 1)]
+        assert "Learnt: 2,000,000 enqueued tokens for gpt-4o-mini" in log.text
+
+    def test_a_batch_larger_than_the_servers_limit_is_split(self, weather: Any, tasks: Path) -> None:
+        """Waiting would not help: no batch of that size will ever pass."""
+        with weather("enqueued_token_limit: 300\n") as server:
+            assert ToyTask(settings_for(server, tasks), remote_update_interval=0.05).run()
+            check_all_well(server, tasks)
+            assert len([batch for batch in batches_of(server, tasks) if batch["status"] == "completed"]) > 1
+        assert query(tasks, "SELECT enqueued_tokens FROM model_limit") == [(300,)]
+
+    def test_a_batch_that_failed_validation_names_line_sample_and_field(
+        self, weather: Any, tasks: Path, log: pytest.LogCaptureFixture
+    ) -> None:
+        class UnknownModel(ToyTask):
+            count = 2
+
+        free = {
+            f"cost_{kind}_mtoken": 0
+            for kind in ("input_direct", "input_cached", "input_batch", "output_direct", "output_batch")
+        }
+        with weather("") as server:
+            task = UnknownModel(settings_for(server, tasks, model="no-such-model", **free))
+            assert task.main() == 1
+        assert "'word-00000': model_not_found: line 1: " in log.text
+        assert "(field body.model)" in log.text
+        assert query(tasks, "SELECT state, count(*) FROM request GROUP BY 1") == [("held", 2)]
+        assert query(tasks, "SELECT sum(spent_pico), sum(reserved_pico) FROM ledger") == [(0, 0)]
+
+    def test_a_billing_stop_keeps_everything(self, weather: Any, tasks: Path) -> None:
+        fault = (
+            "{fault: fail, nth: [1], code: billing_hard_limit_reached, message: Billing hard limit has been reached}"
+        )
+        plan = f"batches: [{fault}]"
+        with weather(plan) as server:
+            with pytest.raises(AccountError, match="Billing hard limit has been reached"):
+                ToyTask(settings_for(server, tasks)).run()
+            assert query(tasks, "SELECT reserved_pico FROM account") == [(0,)]
+            assert ToyTask(settings_for(server, tasks)).run()
+            check_all_well(server, tasks)
+
+
+def test_once_does_what_can_be_done_and_leaves(weather: Any, tasks: Path) -> None:
+    """For cron: exit 3 while work is left, 0 when all is done."""
+    with weather("") as server:
+        from gpt_batch_api.domain.ending import Ending
+
+        endings = []
+        for _ in range(5):
+            over = ToyTask(settings_for(server, tasks), once=True, max_batch_requests=4).run_to_end()
+            endings.append(over.over.ending)
+            if over.over.ending is Ending.DONE:
+                break
+        assert endings[-1] is Ending.DONE
+        check_all_well(server, tasks)
+
+
+def test_a_storm_ends_with_every_row_accounted_for(weather: Any, tasks: Path) -> None:
+    """Many things going wrong at once, until done: delivered, failed or held, and the books equal the server's."""
+    plan = """
+faults:
+  - {on: files.create, fault: lose_after, rate: 0.2}
+  - {on: batches.create, fault: lose_after, rate: 0.3}
+  - {on: batches.retrieve, fault: status, status: 502, rate: 0.2}
+  - {on: files.content, fault: cut, rate: 0.3, after_bytes: 900}
+  - {on: files.delete, fault: lose_after, rate: 0.3}
+lines:
+  - {fault: missing, rate: 0.05}
+  - {fault: doubled, rate: 0.05}
+  - {fault: broken, rate: 0.05}
+  - {fault: status, status: 500, rate: 0.05}
+batches:
+  - {fault: expire, nth: [2], after_fraction: 0.5}
+"""
+
+    class Many(ToyTask):
+        count = 120
+
+    with weather(plan) as server:
+        task = Many(
+            settings_for(server, tasks), max_batch_requests=20, max_retries=8, max_pass_failures=99, min_pass_ratio=0
+        )
+        assert task.run()
+        assert len(rows_of(tasks)) == 120
+        assert len({row["key"] for row in rows_of(tasks)}) == 120
+        assert files_of(server, tasks) == []
+        numbers = [
+            batch["metadata"]["gpt_batch_api_batch"]
+            for batch in batches_of(server, tasks)
+            if batch["status"] != "failed"
+        ]
+        assert len(numbers) == len(set(numbers)), "a batch was paid twice"
+        broken = query(tasks, "SELECT count(*) FROM response WHERE reason = 'missing'")[0][0]
+        ours = query(tasks, "SELECT sum(spent_pico) FROM ledger")[0][0]
+        billed = ask(server, "/sandbox/ledger")["batches"]
+        theirs = sum(billed.get(batch["id"], {"cost_pico": 0})["cost_pico"] for batch in batches_of(server, tasks))
+        assert ours == theirs if not broken else ours <= theirs
+
+
+def test_many_batches_are_asked_for_with_one_call(weather: Any, tasks: Path) -> None:
+    """From three batches on, the list is cheaper than asking for each."""
+    with weather("") as server:
+        task = ToyTask(
+            settings_for(server, tasks), max_batch_requests=1, max_unpushed_batches=8, remote_update_interval=0.05
+        )
+        assert task.run()
+        check_all_well(server, tasks)
+    with sandbox(tasks.parent / "stuck", "timing: {validating_s: 1000000}\n") as stuck:
+        ToyTask(
+            settings_for(stuck, tasks, task_prefix="stuck"),
+            max_batch_requests=1,
+            max_unpushed_batches=8,
+            once=True,
+        ).run()
+        before = ask(stuck, "/sandbox/state")["calls"]
+        ToyTask(
+            settings_for(stuck, tasks, task_prefix="stuck", remote_update_interval=100), max_batch_requests=1, once=True
+        ).run()
+        after = ask(stuck, "/sandbox/state")["calls"]
+    asked = {name: after.get(name, 0) - before.get(name, 0) for name in ("batches.list", "batches.retrieve")}
+    assert asked["batches.retrieve"] == 0
+    assert 1 <= asked["batches.list"] <= 2, "one to poll, one to see which server it is"
+
+
+def test_the_embedded_sandbox_tells_of_a_bad_plan_in_one_line(tasks: Path, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("timings: {}\n")
+    with pytest.raises(UserError, match="timings") as caught:
+        ToyTask(task_dir=tasks, sandbox=True, sandbox_plan=str(plan)).run()
+    assert "\n" not in str(caught.value)
