@@ -1,0 +1,115 @@
+"""`gpt-batch-api`: commands that work on a task's folder, and the sandbox server."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gpt_batch_api import __version__
+from gpt_batch_api.domain.errors import GPTBatchError, InternalError, UserError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code: 0 done, 1 error, 3 work left, 130 interrupted."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["sandbox"]:  # the server has a parser of its own
+        return _sandbox(argv[1:])
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    command: Callable[[argparse.Namespace], int] | None = getattr(arguments, "command", None)
+    if command is None:
+        parser.print_help()
+        return 0
+    try:
+        return command(arguments)
+    except InternalError:
+        raise
+    except GPTBatchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gpt-batch-api",
+        description="Run huge LLM jobs through the OpenAI Batch API, safely restartable at every moment.",
+        epilog="Tasks themselves are run by their scripts; try: python -m gpt_batch_api.task_manager_demo --help",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"gpt-batch-api {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    _add_status(commands)
+    _add_sandbox(commands)
+    return parser
+
+
+def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    status = commands.add_parser(
+        "status", help="show how a task stands (all tasks of a folder if no prefix is given)", allow_abbrev=False
+    )
+    status.add_argument(
+        "--task_dir", "--task-dir", metavar="DIR", type=Path, default=Path("tasks"), help="folder of the tasks"
+    )
+    status.add_argument(
+        "--task_prefix", "--task-prefix", metavar="NAME", help="prefix of the task (default: all of them)"
+    )
+    status.add_argument("--json", action="store_true", help="print a JSON document instead of lines")
+    status.set_defaults(command=_status)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from gpt_batch_api.domain.settings import Settings
+    from gpt_batch_api.monitor.report import status_document, status_lines
+    from gpt_batch_api.store.snapshot import take_from
+
+    settings = Settings.from_values({})
+    documents = []
+    for store in _stores(arguments.task_dir, arguments.task_prefix):
+        prefix = store.name.removesuffix("_state.db")
+        taken = take_from(store)
+        if taken is None:
+            continue
+        if arguments.json:
+            documents.append(status_document(taken, settings=settings, prefix=prefix))
+        else:
+            print("\n".join(status_lines(taken, settings=settings, prefix=prefix)))
+    if arguments.json:
+        print(json.dumps(documents[0] if arguments.task_prefix else documents, indent=2))
+    return 0
+
+
+def _stores(folder: Path, prefix: str | None) -> list[Path]:
+    if prefix is not None:
+        path = folder / f"{prefix}_state.db"
+        if not path.exists():
+            raise UserError(f"There is no task {prefix!r} in {folder}.")
+        return [path]
+    found = sorted(folder.glob("*_state.db")) if folder.is_dir() else []
+    if not found:
+        raise UserError(f"There are no tasks in {folder}. Name their folder with --task_dir.")
+    return found
+
+
+def _add_sandbox(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    commands.add_parser(
+        "sandbox",
+        help="run a local server that speaks the provider's API: made-up answers, no cost, bad weather on demand",
+    )
+
+
+def _sandbox(arguments: Sequence[str]) -> int:
+    from gpt_batch_api.sandbox.__main__ import main as run_sandbox
+
+    return run_sandbox(arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,110 @@
+"""Count the edges of a run, and end the process at one of them.
+
+An edge is a place where a power cut would show: a transaction about to be committed, a call about to be sent, a reply
+that has arrived, a file about to be opened for writing, synced, renamed or removed. Everything is caught where the
+program leaves Python for the world (SQLite's trace, the HTTP library's transport, `os`), so the product needs no hooks.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import signal
+import sqlite3
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from gpt_batch_api.data import load_encoding
+
+
+class Edges:
+    """Counts edges; at edge *kill_at* the process ends itself with SIGKILL, before the edge is crossed.
+
+    It is a number (from 1), or a name: the first edge of that name is meant.
+    """
+
+    def __init__(self, folder: Path, *, kill_at: int | str | None, record: Path | None = None) -> None:
+        self._folder = str(folder)
+        self._kill_at = kill_at
+        self._record = None if record is None else os.open(record, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        self.count = 0
+
+    def cross(self, name: str) -> None:
+        """Note one edge, or die at it."""
+        self.count += 1
+        if self._record is not None:
+            os.write(self._record, f"{name}\n".encode())
+        if self._kill_at in (self.count, name):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def install(self) -> None:
+        """Watch commits, calls and files of this process from now on."""
+        sys.addaudithook(self._on_audit)
+        self._watch_http()
+        self._watch_commits()
+        for name in ("fsync", "replace", "unlink"):
+            setattr(os, name, self._watched(name, getattr(os, name)))
+
+    def _on_audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and self._is_write(arguments):
+            self.cross(f"open {Path(str(arguments[0])).name}")
+
+    def _is_write(self, arguments: tuple[Any, ...]) -> bool:
+        path, mode, _ = arguments
+        return isinstance(mode, str) and bool(set(mode) & set("wax+")) and str(path).startswith(self._folder)
+
+    def _on_statement(self, statement: str) -> None:
+        if statement == "COMMIT":
+            self.cross("commit")
+
+    def _watch_commits(self) -> None:
+        connect = sqlite3.connect
+
+        def watched(*arguments: Any, **keywords: Any) -> sqlite3.Connection:
+            db: sqlite3.Connection = connect(*arguments, **keywords)
+            db.set_trace_callback(self._on_statement)
+            return db
+
+        setattr(sqlite3, "connect", watched)  # noqa: B010
+
+    def _watch_http(self) -> None:
+        import httpx2
+
+        handle = httpx2.AsyncHTTPTransport.handle_async_request
+        edges = self
+
+        @functools.wraps(handle)
+        async def watched(transport: Any, request: Any) -> Any:
+            name = f"{request.method} {request.url.path.rsplit('/', 1)[-1][:12]}"
+            edges.cross(f"before {name}")
+            response = await handle(transport, request)
+            edges.cross(f"after {name}")
+            return response
+
+        replacement: Callable[[Any, Any], Awaitable[Any]] = watched
+        setattr(httpx2.AsyncHTTPTransport, "handle_async_request", replacement)  # noqa: B010
+
+    def _watched(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def watched(*arguments: Any, **keywords: Any) -> Any:
+            self.cross(name)
+            return original(*arguments, **keywords)
+
+        return watched
+
+
+def preload() -> None:
+    """Import what a run needs, so that a forked child starts at once."""
+    for name in (
+        "gpt_batch_api.engine.dry",
+        "gpt_batch_api.engine.session",
+        "gpt_batch_api.monitor.report",
+        "gpt_batch_api.task.runner",
+        "openai.resources.batches",
+        "openai.resources.files",
+    ):
+        importlib.import_module(name)
+    load_encoding("o200k_base").encode_ordinary("warm")
