@@ -5,7 +5,7 @@
         requester.commit()
         requester.batch()
         requester.push()
-        requester.wait()
+        requester.wait()          # or, instead of these three: requester.direct()
         with requester.process() as results:
             for result in results:
                 ...
@@ -143,6 +143,11 @@ class GPTRequester:
     def push(self) -> int:
         """Bring local batches to the server as far as all limits allow; how many the server has taken."""
         return self._await(self._open.push_all())
+
+    def direct(self) -> int:
+        """Ask all that is queued by direct calls, as far as all limits allow; how many answers came."""
+        self.commit()
+        return self._await(self._open.call_all())
 
     def wait(self, *, everything: bool = False) -> int:
         """Wait until there are results to process; with *everything*, until nothing is under way any more.

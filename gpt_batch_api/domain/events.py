@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from gpt_batch_api.domain.outcome import Outcome, Usage
+
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
@@ -179,7 +181,8 @@ class AnswersHanded(Event):
 class HeldDecided(Event):
     """A failed batch was force-processed: its held requests are asked again or count as failed."""
 
-    batch: int
+    what: str
+    """`Batch 3`, `Direct group 2`."""
     retried: int
     failed: int
 
@@ -191,6 +194,59 @@ class OutputDelivered(Event):
     file_name: str
     rows: int
     total_rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectSettled(Event):
+    """A group of answers to direct calls is complete; the fields are those of a settled batch."""
+
+    group: int
+    requests: int
+    succeeded: int
+    retried: int
+    failed: int
+    held: int
+    free: int = 0
+    expected_input_tokens: int
+    input_tokens: int
+    expected_output_tokens: int
+    output_tokens: int
+    output_allowance: int
+    longest_output_tokens: int
+    expected_cost_pico: int
+    cost_pico: int
+    failure: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallsUnknown(Event):
+    """Nobody knows whether these direct calls ran: a process ended while they were in flight. They count as spent."""
+
+    count: int
+    cost_pico: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectExchange(Event, kept=False):
+    """All that was said in one direct call. Without `outcome` it was not made (a dry run)."""
+
+    request: str
+    endpoint: str
+    body: bytes
+    outcome: Outcome | None = None
+    usage: Usage = Usage()
+    cost_pico: int = 0
+    reply: bytes | None = None
+    took_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class WouldCall(Event):
+    """A dry run: so many requests would be sent by direct calls now."""
+
+    requests: int
+    input_tokens: int
+    cost_pico: int
 
 
 @dataclass(frozen=True, kw_only=True)

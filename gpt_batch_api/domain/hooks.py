@@ -32,6 +32,8 @@ class ToHand:
     usage: Usage
     cost_pico: int
     raw: bytes | None
+    direct: bool = False
+    """Whether it came by a direct call."""
 
 
 @dataclass(frozen=True)

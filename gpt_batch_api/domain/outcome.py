@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,17 @@ class Road(StrEnum):
     BATCH = "batch"
     DIRECT = "direct"
     FLEX = "flex"
+
+
+@dataclass(frozen=True, order=True)
+class Source:
+    """Where answers come from: a batch, or a group of direct calls that is looked at together."""
+
+    kind: Literal["batch", "group"]
+    id: int
+
+    def __str__(self) -> str:
+        return f"Batch {self.id}" if self.kind == "batch" else f"Direct group {self.id}"
 
 
 class Verdict(StrEnum):

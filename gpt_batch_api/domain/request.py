@@ -104,6 +104,15 @@ class Load:
             self.cost_pico + other.cost_pico,
         )
 
+    def __sub__(self, other: Load) -> Load:
+        return Load(
+            self.requests - other.requests,
+            self.size_bytes - other.size_bytes,
+            self.input_tokens - other.input_tokens,
+            self.output_allowance - other.output_allowance,
+            self.cost_pico - other.cost_pico,
+        )
+
 
 @dataclass(frozen=True)
 class KnownRequest:

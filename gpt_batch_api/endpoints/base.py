@@ -72,6 +72,15 @@ class Endpoint(Protocol):
         ...
 
 
+def raw_body(raw: bytes | None) -> dict[str, Any]:
+    """The reply's body in a stored result line."""
+    if raw is None:
+        return {}
+    response = json.loads(raw).get("response")
+    body = response.get("body") if isinstance(response, Mapping) else None
+    return body if isinstance(body, dict) else {}
+
+
 def batch_usage(report: Mapping[str, Any]) -> Usage | None:
     """What a batch object says all its answers used (by the same names for every endpoint); None if it does not say."""
     usage = report.get("usage")

@@ -116,7 +116,11 @@ class Context:
 
     @cached_property
     def retrying(self) -> Retrying:
-        return Retrying(self.settings.requester.max_retries, self.settings.extra.max_expiries)
+        return Retrying(
+            self.settings.requester.max_retries,
+            self.settings.extra.max_expiries,
+            may_go_direct=self.settings.limits.min_batch_requests > 0,
+        )
 
     @cached_property
     def task_uuid(self) -> str:
@@ -128,7 +132,7 @@ class Context:
 
         return TokenEstimator(warn=lambda text: self.tell(Advice(text=text)))
 
-    @property
+    @cached_property
     def completion_ratio(self) -> Fraction:
         """Output tokens expected of a request, as a share of its maximum; all of it with `strict_budget`."""
         if self.settings.extra.strict_budget:
@@ -144,8 +148,10 @@ class Context:
         """How many output tokens a request that may have *output_allowance* of them is expected to have."""
         return math.ceil(self.completion_ratio * output_allowance)
 
-    def expected_cost_pico(self, model: str, *, input_tokens: int, output_allowance: int) -> int:
-        """What a request in a batch is expected to cost; with `strict_budget`, the most that it can cost.
+    def expected_cost_pico(
+        self, model: str, *, input_tokens: int, output_allowance: int, road: Road = Road.BATCH
+    ) -> int:
+        """What a request is expected to cost; with `strict_budget`, the most that it can cost.
 
         Raises SettingError if the model has no price.
         """
@@ -154,7 +160,7 @@ class Context:
             input_tokens=input_tokens,
             output_tokens=self.expected_output_tokens(output_allowance),
             prices=self.catalogue.prices(model),
-            road=Road.BATCH,
+            road=road,
         )
 
     def plain_cost_pico(self, model: str, load: Load) -> int:

@@ -94,6 +94,9 @@ class DryLoop(Loop):
             return self._pretend_push(step.batch_id)
         return None
 
+    async def _keep_calling(self, step: steps.Direct) -> None:
+        self._direct.pretend(step.routes)
+
     async def _pretend_push(self, batch_id: int) -> None:
         context = self._context
         batch = batches.get(context.db, batch_id)

@@ -6,12 +6,15 @@ recorded together. If the task's code raises, nothing of the chunk is recorded, 
 
 from __future__ import annotations
 
-from gpt_batch_api.domain.events import AnswersHanded, Problem
-from gpt_batch_api.domain.hooks import Handed, ToHand
+import json
+
+from gpt_batch_api.domain.events import AnswersHanded, DirectExchange, Problem
+from gpt_batch_api.domain.hooks import Ended, Handed, ToHand
 from gpt_batch_api.domain.states import RequestState
+from gpt_batch_api.endpoints.base import raw_body
 from gpt_batch_api.engine.context import Context
 from gpt_batch_api.engine.intake import Intake
-from gpt_batch_api.engine.weigh import weigh_batches
+from gpt_batch_api.engine.weigh import weigh
 from gpt_batch_api.store import requests, responses, samples
 
 CHUNK = 500
@@ -34,7 +37,7 @@ def record(context: Context, intake: Intake, answers: list[ToHand], handed: Hand
         requests.add_requests(tx, asked, asked_by_task=True)
         _tell_problems(context, answers, handed)
         context.tell(_summary(handed, asked=len(asked)))
-        weigh_batches(context, tx)
+        weigh(context, tx)
     if asked:
         intake.note_asked()
 
@@ -55,6 +58,7 @@ def _tell_problems(context: Context, answers: list[ToHand], handed: Handed) -> N
     for answer, ended in zip(answers, handed.ended, strict=True):
         if ended.outcome.ok or ended.outcome == answer.outcome:
             continue
+        _show(context, answer, ended)
         severity = "error" if ended.state is RequestState.FAILED else "warning"
         context.tell(
             Problem(
@@ -65,3 +69,23 @@ def _tell_problems(context: Context, answers: list[ToHand], handed: Handed) -> N
                 message=ended.outcome.message,
             )
         )
+
+
+def _show(context: Context, answer: ToHand, ended: Ended) -> None:
+    """An answer to a direct call that looked good when it came is shown now, if the user wants to see bad ones."""
+    wanted = context.settings.requester.direct_verbose
+    if not answer.direct or wanted not in ("warn", "error"):
+        return
+    if wanted == "error" and ended.state is not RequestState.FAILED:
+        return
+    context.tell(
+        DirectExchange(
+            request=str(answer.key),
+            endpoint=answer.endpoint,
+            body=requests.body(context.db, answer.request_id),
+            outcome=ended.outcome,
+            usage=answer.usage,
+            cost_pico=answer.cost_pico,
+            reply=None if answer.raw is None else json.dumps(raw_body(answer.raw)).encode(),
+        )
+    )

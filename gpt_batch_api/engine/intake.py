@@ -23,6 +23,8 @@ from gpt_batch_api.store import requests, tasks
 
 LOOKUP = 1000
 LOOKUP_BYTES = 16_000_000
+FEW = 100
+"""So many are looked up at a time where only a few are wanted, so that nothing waits long for it."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Intake:
     def take(self, want: int) -> None:
         """Store up to *want* new requests; those known already do not count."""
         if not self._arrived:
-            self._pull()
+            self._pull(LOOKUP if want > FEW else FEW)
             self._look_up()
         new: dict[RequestKey, NewRequest] = {}
         passed = 0
@@ -103,14 +105,14 @@ class Intake:
                 new[key] = self._prepare(arrived)
         return list(new.values())
 
-    def _pull(self) -> None:
+    def _pull(self, most: int) -> None:
         assert self._source is not None
         size_bytes = 0
         for request in self._source:
             arrived = self._arrive(request)
             self._arrived.append(arrived)
             size_bytes += len(arrived.body or b"")
-            if len(self._arrived) >= LOOKUP or size_bytes >= LOOKUP_BYTES or self._context.interruption.wanted:
+            if len(self._arrived) >= most or size_bytes >= LOOKUP_BYTES or self._context.interruption.wanted:
                 return
         self._exhausted = True
 

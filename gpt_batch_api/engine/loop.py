@@ -15,15 +15,17 @@ from gpt_batch_api.domain.ending import Ending, Over
 from gpt_batch_api.domain.errors import GPTBatchError, ServerError, Unreachable
 from gpt_batch_api.domain.events import Advice, RunEnded, TaskCompleted, Waiting
 from gpt_batch_api.domain.request import Load
-from gpt_batch_api.domain.states import BatchState, RequestState
+from gpt_batch_api.domain.states import FINAL_REQUEST_STATES, BatchState, RequestState
 from gpt_batch_api.engine import deliver, failures, poll, push, seal, settle, sweep
 from gpt_batch_api.engine.context import Context
+from gpt_batch_api.engine.direct import DirectRoad, direct_load, fits_direct
 from gpt_batch_api.engine.hand import hand
 from gpt_batch_api.engine.intake import Intake
 from gpt_batch_api.planning import next_step as steps
-from gpt_batch_api.planning.admission import OnServer, Total, admit
+from gpt_batch_api.planning.admission import Hold, OnServer, Total, admit, admit_direct
 from gpt_batch_api.planning.next_step import Situation, Step, next_step
-from gpt_batch_api.store import batches, ledger, outbox, pushes, requests, responses, samples, tasks
+from gpt_batch_api.store import batches, direct, ledger, outbox, pushes, requests, responses, samples, tasks
+from gpt_batch_api.store.ledger import Booked
 from gpt_batch_api.wire.trouble import Refused
 
 GRACE_S = 4.0
@@ -32,6 +34,8 @@ FIRST_BACKOFF_S = 2.0
 LONGEST_BACKOFF_S = 300.0
 FIRST_ORPHAN_LOOK_S = 1.0
 LONGEST_ORPHAN_LOOK_S = 60.0
+INTAKE_BESIDE_CALLS = 50
+"""So many requests are taken in at a time where direct calls must not wait for it."""
 
 
 class Loop:
@@ -43,6 +47,8 @@ class Loop:
         self._poll_at = 0.0
         self._server_back_at = 0.0
         self._backoff_s = FIRST_BACKOFF_S
+        self._direct = DirectRoad(context)
+        self._forces_direct = context.settings.requester.force_direct
         self._orphan_look_at = 0.0
         self._orphan_pause_s = FIRST_ORPHAN_LOOK_S
 
@@ -54,25 +60,37 @@ class Loop:
                 if isinstance(step, Over):
                     break
                 await self._do(step)
+            await self._finish_direct()
         except GPTBatchError:
             with contextlib.suppress(GPTBatchError):
+                await self._finish_direct()
                 deliver.deliver(self._context)
             raise
         deliver.deliver(self._context)
         return self._finish(step)
 
+    async def _finish_direct(self) -> None:
+        """Wait for the direct calls in flight, and let the task see their answers unless it is to stop."""
+        await self._direct.finish()
+
     def _finish(self, over: Over) -> Over:
         context = self._context
         if over.ending is Ending.STOPPED and not over.reasons:
             over = Over(Ending.STOPPED, (failures.stop_message(context),))
+        complete = over.ending is Ending.DONE and self._intake.state is steps.Generator.EXHAUSTED and self._all_final()
         with context.transaction() as tx:
-            if over.ending is Ending.DONE and self._intake.state is steps.Generator.EXHAUSTED:
+            if complete:
                 tasks.set_complete(tx, True)
                 context.tell(TaskCompleted(rows=samples.count_rows(tx)))
             context.tell(RunEnded(outcome=str(over.ending), reasons=over.reasons))
-        if over.ending is Ending.DONE and self._intake.state is steps.Generator.EXHAUSTED:
+        if complete:
             self._complete()
         return over
+
+    def _all_final(self) -> bool:
+        """Whether every request has its final result (in a dry run some only pretend to be under way)."""
+        loads = requests.state_loads(self._context.db)
+        return not any(load.requests for state, load in loads.items() if state not in FINAL_REQUEST_STATES)
 
     def _complete(self) -> None:
         """Tell the task that all is done, and remember up to where, so that a kill in between does no harm."""
@@ -97,7 +115,7 @@ class Loop:
             doubtful=tuple(
                 steps.Doubtful(attempt.id, self._due_s(attempt.look_at)) for attempt in pushes.open_pushes(db)
             ),
-            failed_batches=tuple(batch.id for batch in batches.with_open_failure(db)),
+            failed_batches=failures.waiting(context),
             failures_allowed=failures.allowed(context),
             safety_stop=self._safety_stop(),
             remote_batches=len(batches.in_states(db, BatchState.REMOTE)),
@@ -110,6 +128,9 @@ class Loop:
             min_batch_requests=context.settings.limits.min_batch_requests,
             orphan_due_s=max(0.0, self._orphan_look_at - now_s) if pushes.orphans(db) else None,
             server_back_s=self._server_back_at - now_s,
+            force_direct=self._forces_direct,
+            direct_in_flight=self._direct.in_flight,
+            direct_due_s=self._direct.due_s,
             once=context.settings.extra.once,
         )
 
@@ -137,10 +158,8 @@ class Loop:
         for batch in there:
             tokens[batch.model] = tokens.get(batch.model, 0) + batch.load.input_tokens
         on_server = OnServer(len(there), sum((batch.load for batch in there), Load()), tuple(tokens.items()))
-        task, session = (
-            Total(booked.requests, booked.input_tokens, booked.cost_pico)
-            for booked in (ledger.task_total(db), ledger.session_total(db, context.session_id))
-        )
+        task = _total(ledger.task_total(db))
+        session = _total(ledger.session_total(db, context.session_id))
         return tuple(
             steps.Sealed(
                 batch.id,
@@ -160,13 +179,55 @@ class Loop:
         )
 
     def _piles(self) -> tuple[steps.Pile, ...]:
-        context = self._context
+        context, db = self._context, self._context.db
+        most = context.retrying.max_expiries
+        expired = direct.expired_loads(db, least_expiries=most) if context.retrying.may_go_direct else {}
         piles = []
-        for (endpoint, model), load in requests.queue_loads(context.db).items():
+        for (endpoint, model), queued in requests.queue_loads(db).items():
+            late = expired.get((endpoint, model), Load())
+            load = queued - late
             cost = context.plain_cost_pico(model, load)
             weighed = Load(load.requests, load.size_bytes, load.input_tokens, load.output_allowance, cost)
-            piles.append(steps.Pile(endpoint, model, load.requests, seal.is_full(context, model, weighed)))
+            goes_direct = self._may_go_direct(endpoint, model, load)
+            wants = late.requests or goes_direct
+            piles.append(
+                steps.Pile(
+                    endpoint,
+                    model,
+                    load.requests,
+                    full=load.requests > 0 and seal.is_full(context, model, weighed),
+                    direct=goes_direct,
+                    expired=late.requests,
+                    holds=self._direct_holds(endpoint, model, least_expiries=0 if goes_direct else most)
+                    if wants
+                    else (),
+                )
+            )
         return tuple(piles)
+
+    def _may_go_direct(self, endpoint: str, model: str, load: Load) -> bool:
+        """Whether all of a pile may go by direct calls: it is small (or must), and each request is light enough."""
+        context = self._context
+        if self._forces_direct:
+            return True
+        if not context.retrying.may_go_direct or load.requests >= context.settings.limits.min_batch_requests:
+            return False
+        tokens, allowance = direct.heaviest(context.db, endpoint=endpoint, model=model)
+        return fits_direct(context, direct_load(context, model, input_tokens=tokens, output_allowance=allowance))
+
+    def _direct_holds(self, endpoint: str, model: str, *, least_expiries: int) -> tuple[Hold, ...]:
+        """What keeps the next direct call of a pile back."""
+        context, db = self._context, self._context.db
+        first = direct.first(db, endpoint=endpoint, model=model, least_expiries=least_expiries)
+        if first is None:
+            return ()
+        tokens, allowance = first
+        return admit_direct(
+            direct_load(context, model, input_tokens=tokens, output_allowance=allowance),
+            task=_total(ledger.task_total(db)),
+            session=_total(ledger.session_total(db, context.session_id)),
+            limits=context.limits,
+        )
 
     # ------------------------------------------------------------ act
 
@@ -175,6 +236,8 @@ class Loop:
         try:
             if isinstance(step, steps.Wait):
                 await self._wait(step)
+            elif isinstance(step, steps.Direct):
+                await self._keep_calling(step)
             elif (coroutine := self._with_server(step)) is not None:
                 await unless_stopped(self._context, coroutine)
                 self._server_back_at, self._backoff_s = 0.0, FIRST_BACKOFF_S
@@ -214,12 +277,18 @@ class Loop:
                 hand(context, self._intake)
             case steps.Deliver():
                 deliver.deliver(context)
-            case steps.DecideFailure(batch_id):
-                failures.decide(context, batch_id)
+            case steps.DecideFailure(source):
+                failures.decide(context, source)
             case steps.Seal(endpoint, model):
                 seal.seal(context, endpoint=endpoint, model=model)
             case steps.Generate():
                 self._intake.take(self._wanted())
+
+    async def _keep_calling(self, step: steps.Direct) -> None:
+        self._direct.heard = False
+        await self._direct.run(step.routes, for_s=step.for_s)
+        if self._direct.heard:
+            self._server_back_at, self._backoff_s = 0.0, FIRST_BACKOFF_S
 
     async def _poll(self) -> None:
         self._poll_at = self._context.clock.monotonic() + self._context.settings.requester.remote_update_interval
@@ -228,6 +297,8 @@ class Loop:
     def _wanted(self) -> int:
         """How many new requests the generator is asked for: what the next batch still lacks, at most a page."""
         most = min(self._context.limits.batch.requests, 1000)
+        if self._forces_direct or self._direct.in_flight:
+            return min(most, INTAKE_BESIDE_CALLS)
         loads = requests.queue_loads(self._context.db)
         if not loads:
             return most
@@ -267,6 +338,10 @@ async def unless_stopped(context: Context, coroutine: Coroutine[Any, Any, None])
     except asyncio.CancelledError:
         if not context.interruption.wanted:
             raise
+
+
+def _total(booked: Booked) -> Total:
+    return Total(booked.requests, booked.input_tokens, booked.cost_pico)
 
 
 async def _awaited(awaitable: Awaitable[None]) -> None:

@@ -78,6 +78,10 @@ class ManualRun:
         """Push sealed batches while they are admitted; how many."""
         return await _StepLoop(self._context, self._intake).push_all()
 
+    async def call_all(self) -> int:
+        """Send what is queued by direct calls as far as limits allow, and book the answers; how many."""
+        return await _StepLoop(self._context, self._intake).call_all()
+
     async def wait(self, *, everything: bool) -> Over | None:
         """Let batches go on until there are answers (or nothing is left to wait for)."""
         return await _StepLoop(self._context, self._intake).wait_for_answers(everything=everything)
@@ -114,6 +118,16 @@ class _StepLoop(Loop):
             await self._do(step)
         return self._on_server() - before
 
+    async def call_all(self) -> int:
+        before = responses.count(self._context.db)
+        self._forces_direct = True
+        try:
+            while isinstance(step := next_step(self._calling()), steps.Direct):
+                await self._do(step)
+        finally:
+            await self._direct.finish()
+        return responses.count(self._context.db) - before
+
     def _on_server(self) -> int:
         return len(batches.in_states(self._context.db, BatchState.REMOTE))
 
@@ -131,12 +145,26 @@ class _StepLoop(Loop):
     def _preparing(self) -> Situation:
         """Only what is needed to decide about sealing: all of the queue, for all that was added is in it."""
         now = self._situation()
-        sends_nothing = now.generator is steps.Generator.OFF
         return Situation(
             sealed=tuple(replace(batch, due_s=1.0) for batch in now.sealed),
             piles=now.piles,
-            generator=now.generator if sends_nothing else steps.Generator.EXHAUSTED,
+            generator=_exhausted(now.generator),
             max_unpushed_batches=now.max_unpushed_batches,
+        )
+
+    def _calling(self) -> Situation:
+        """Only what is needed to decide about direct calls: everything in the queue goes by them."""
+        now = self._situation()
+        return Situation(
+            piles=now.piles,
+            generator=_exhausted(now.generator),
+            max_unpushed_batches=0,
+            server_back_s=now.server_back_s,
+            failed_batches=now.failed_batches,
+            safety_stop=now.safety_stop,
+            force_direct=True,
+            direct_in_flight=now.direct_in_flight,
+            direct_due_s=now.direct_due_s,
         )
 
     def _sending(self) -> Situation:
@@ -150,3 +178,8 @@ class _StepLoop(Loop):
             failed_batches=now.failed_batches,
             safety_stop=now.safety_stop,
         )
+
+
+def _exhausted(generator: steps.Generator) -> steps.Generator:
+    """All that was added is in the queue already."""
+    return generator if generator is steps.Generator.OFF else steps.Generator.EXHAUSTED

@@ -116,7 +116,9 @@ def dissolve_misfits(context: Context) -> None:
     """Dissolve local batches that would be sealed differently now: other limits, other prices, less room."""
     room = _room_left(context)
     for batch in batches.in_states(context.db, BatchState.SEALED):
-        if batch.plan != context.plan_fingerprint(batch.model):
+        if context.settings.requester.force_direct:
+            dissolve(context, batch, why="everything goes by direct calls")
+        elif batch.plan != context.plan_fingerprint(batch.model):
             dissolve(context, batch, why="limits or prices have changed")
         elif not room.none and not room.fits(batch.load):
             dissolve(context, batch, why="it is more than this session may send")
@@ -180,7 +182,8 @@ def _choose(context: Context, endpoint: str, model: str) -> Fill:
 
 
 def _weighed(context: Context, endpoint: str, model: str) -> Iterator[Weighed]:
-    for request in requests.queued(context.db, endpoint=endpoint, model=model):
+    most = context.retrying.max_expiries if context.retrying.may_go_direct else None
+    for request in requests.queued(context.db, endpoint=endpoint, model=model, expiries_below=most):
         if not context.is_budgetable(bounded=request.bounded, sureness=request.sureness):
             raise unbudgetable(requests.describe(context.db, request.id), bounded=request.bounded)
         cost = context.expected_cost_pico(

@@ -34,7 +34,8 @@ from gpt_batch_api.wire.batches import sandbox_there
 from gpt_batch_api.wire.transport import Server, Transport
 
 SANDBOX_POLL_S = 0.2
-SANDBOX_LAG_S = 2.0
+SANDBOX_LAG_S = {"calm": 2.0, "rough": 10.0, "storm": 10.0}
+"""How long the embedded sandbox's lists can be behind, with some to spare, under its ready-made plans."""
 
 
 @dataclass(frozen=True)
@@ -161,10 +162,8 @@ def _session_end(context: Context) -> Iterator[None]:
 
 def refuse_unbuilt(settings: Settings) -> None:
     """Refuse what this version knows but cannot do yet, rather than silently do something else."""
-    extra, requester = settings.extra, settings.requester
+    extra = settings.extra
     wanted = {
-        "force_direct": requester.force_direct,
-        "direct_verbose": requester.direct_verbose != "never",
         "deadline": extra.deadline is not None,
         "dedupe": extra.dedupe,
         "estimate": extra.estimate,
@@ -288,8 +287,9 @@ def _server(settings: Settings, workplace: Workplace) -> Iterator[tuple[Settings
         quick: dict[str, Any] = {"client_base_url": sandbox.url, "openai_api_key": "sandbox"}
         if not settings.given("remote_update_interval"):
             quick["remote_update_interval"] = SANDBOX_POLL_S
-        if not settings.given("list_lag_wait") and settings.general.sandbox_plan == "calm":
-            quick["list_lag_wait"] = SANDBOX_LAG_S
+        lag_s = SANDBOX_LAG_S.get(str(settings.general.sandbox_plan))
+        if lag_s is not None and not settings.given("list_lag_wait"):
+            quick["list_lag_wait"] = lag_s
         yield settings.replace(sandbox=False, sandbox_plan=None, **quick), {"sandbox": sandbox.uuid}
 
 

@@ -8,28 +8,25 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from gpt_batch_api.domain.errors import AccountError
-from gpt_batch_api.domain.events import BatchPostponed, BatchSettled, Problem
+from gpt_batch_api.domain.events import BatchPostponed, BatchSettled
 from gpt_batch_api.domain.outcome import Outcome, Road, Usage, Verdict
-from gpt_batch_api.domain.states import RequestState
 from gpt_batch_api.endpoints.base import Endpoint, batch_usage, get_endpoint
 from gpt_batch_api.endpoints.verdict import BILLING_CODES, ServerError, judge
+from gpt_batch_api.engine.booking import Booking, Judged
 from gpt_batch_api.engine.context import Context
 from gpt_batch_api.engine.enqueued import batch_limit
 from gpt_batch_api.engine.seal import split_if_too_heavy
 from gpt_batch_api.engine.spool import Line, read_in_order
-from gpt_batch_api.engine.weigh import weigh_batches
-from gpt_batch_api.planning.retrying import onward
+from gpt_batch_api.engine.weigh import weigh
 from gpt_batch_api.pricing.cost import cost_pico
 from gpt_batch_api.sinks.publish import remove
-from gpt_batch_api.store import batches, ledger, pushes, requests, responses, tasks
-from gpt_batch_api.store.batches import BatchRow, Settlement
-from gpt_batch_api.store.responses import Answer, Awaiting
+from gpt_batch_api.store import batches, ledger, pushes, responses, tasks
+from gpt_batch_api.store.batches import BatchRow
 from gpt_batch_api.wire import files as wire_files
 from gpt_batch_api.wire.batches import RemoteBatch, read_batch
 from gpt_batch_api.wire.trouble import Refused
@@ -54,14 +51,14 @@ async def settle(context: Context, batch_id: int) -> None:
         _settle_failed(context, batch, report)
         return
     spools, vanished = await _fetch(context, batch)
-    booking = _Booking(context, batch, status=batch.remote_status or "unknown")
+    booking = _BatchBooking(context, batch, status=batch.remote_status or "unknown")
     with context.transaction() as tx:
         booking.book_lines(tx, read_in_order(spools, on_broken=booking.tell_broken))
         if vanished:
             booking.note_vanished(tx)
         booking.book_rest(tx, VANISHED if vanished else UNFINISHED.get(booking.status, MISSING))
         booking.close(tx)
-        weigh_batches(context, tx)
+        weigh(context, tx)
     for path in spools:
         remove(path)
     if booking.account_trouble is not None and not batch.discard:
@@ -102,59 +99,52 @@ def judge_line(line: Mapping[str, Any], *, endpoint: Endpoint, structured: bool)
     return judge(ServerError.read(body, status=status)), Usage(), status
 
 
-class _Booking:
-    """The answers of one batch on their way into the store, and what they add up to."""
+class _BatchBooking(Booking):
+    """The answers of one batch."""
 
     def __init__(self, context: Context, batch: BatchRow, *, status: str) -> None:
-        self._context = context
+        super().__init__(context, batch_id=batch.id, discards=batch.discard)
         self._batch = batch
         self._endpoint = get_endpoint(batch.endpoint)
-        self._prices = context.catalogue.prices(batch.model)
         self.status = status
-        self.sum = Settlement()
-        self.expected_input_tokens = 0
-        self.expected_output_tokens = 0
-        self.unrun_requests = 0
-        self.unrun_tokens = 0
         self.vanished_pico = 0
-        self.account_trouble: Outcome | None = None
-        self._first_fatal: str | None = None
 
     def tell_broken(self, raw: bytes) -> None:
-        self._problem("warning", "–", "broken_line", f"a result line could not be read: {raw[:80]!r}")
+        self.problem("warning", "–", "broken_line", f"a result line could not be read: {raw[:80]!r}")
 
     def book_lines(self, tx: sqlite3.Connection, lines: Iterable[Line]) -> None:
         """Book the answers in *lines*; whatever fits no awaited request is told and left out."""
         lines = iter(lines)
         while page := list(islice(lines, PAGE)):
             awaited = responses.awaiting(tx, self._batch.id, {line.request_id for line in page})
-            answers: dict[int, Answer] = {}
+            judged: dict[int, Judged] = {}
             for line in page:
                 request = awaited.get(line.request_id)
-                if request is None or request.epoch != line.epoch or request.id in answers:
+                if request is None or request.epoch != line.epoch or request.id in judged:
                     name = line.document.get("custom_id")
-                    self._problem(
+                    self.problem(
                         "warning", str(name), "stray_answer", "an answer that nobody waits for (or a second one)"
                     )
                     continue
                 outcome, usage, status = judge_line(
                     line.document, endpoint=self._endpoint, structured=request.structured
                 )
-                answers[request.id] = self._answer(request, outcome, usage=usage, status=status, raw=line.raw)
-            self._record(tx, list(answers.values()))
+                judged[request.id] = Judged(request, outcome, usage, status, line.raw)
+            self.book(tx, judged.values(), road=Road.BATCH)
 
     def book_rest(self, tx: sqlite3.Connection, outcome: Outcome) -> None:
         """Whoever still waits got no answer."""
         while waiting := responses.unanswered(tx, self._batch.id, limit=PAGE):
             if self._batch.discard:
                 return
-            self._record(tx, [self._answer(request, outcome) for request in waiting])
+            self.book(tx, [Judged(request, outcome) for request in waiting], road=Road.BATCH)
 
     def note_vanished(self, tx: sqlite3.Connection) -> None:
         """Answers that are gone were paid for: what they cost is told by the batch's own usage, or as it was expected."""
         told = batch_usage(batches.report_of(tx, self._batch.id))
         if told is not None:
-            self.vanished_pico = max(0, cost_pico(told, self._prices, road=Road.BATCH) - self.sum.cost_pico)
+            prices = self._context.catalogue.prices(self._batch.model)
+            self.vanished_pico = max(0, cost_pico(told, prices, road=Road.BATCH) - self.sum.cost_pico)
             return
         found = self.sum.succeeded + self.sum.retried + self.sum.failed + self.sum.held + self.sum.free
         gone = self._batch.load.requests - found
@@ -163,10 +153,9 @@ class _Booking:
     def book_each(self, tx: sqlite3.Connection, outcomes: Mapping[int, Outcome]) -> None:
         """Book an outcome for the requests on certain lines of the batch file (line → outcome)."""
         waiting = responses.unanswered(tx, self._batch.id, limit=self._batch.load.requests)
-        chosen = [request for request in waiting if request.line in outcomes]
+        chosen = [Judged(request, outcomes[request.line or 0]) for request in waiting if request.line in outcomes]
         for start in range(0, len(chosen), PAGE):
-            page = chosen[start : start + PAGE]
-            self._record(tx, [self._answer(request, outcomes[request.line]) for request in page])
+            self.book(tx, chosen[start : start + PAGE], road=Road.BATCH)
 
     def close(self, tx: sqlite3.Connection, *, failure: str | None = None) -> None:
         """Settle money and batch, and say how it went."""
@@ -199,7 +188,7 @@ class _Booking:
     def _failure(self) -> str | None:
         if not self.sum.held or self._batch.discard:
             return None
-        return f"{self.sum.held:,} of its {self._batch.load.requests:,} requests cannot succeed; the first: {self._first_fatal}"
+        return f"{self.sum.held:,} of its {self._batch.load.requests:,} requests cannot succeed; the first: {self.first_fatal}"
 
     def _settle_money(self, tx: sqlite3.Connection, now: float) -> None:
         batch = self._batch
@@ -218,86 +207,6 @@ class _Booking:
             unlinked_pico=self.vanished_pico + (self.sum.cost_pico if batch.discard else 0),
             note="the result files had vanished" if self.vanished_pico else None,
         )
-
-    def _answer(
-        self,
-        request: Awaiting,
-        outcome: Outcome,
-        *,
-        usage: Usage = Usage(),
-        status: int | None = None,
-        raw: bytes | None = None,
-    ) -> Answer:
-        next_state = onward(outcome, attempt=request.attempt, expiries=request.expiries, policy=self._context.retrying)
-        cost = cost_pico(usage, self._prices, road=Road.BATCH)
-        self._add_up(request, outcome, usage=usage, cost=cost, state=next_state.state)
-        return Answer(
-            request_id=request.id,
-            outcome=outcome,
-            state=next_state.state,
-            counts_attempt=next_state.counts_attempt,
-            counts_expiry=next_state.counts_expiry,
-            status_code=status,
-            usage=usage,
-            cost_pico=cost,
-            raw=raw,
-        )
-
-    def _add_up(self, request: Awaiting, outcome: Outcome, *, usage: Usage, cost: int, state: RequestState) -> None:
-        if usage.input_tokens:
-            self.expected_input_tokens += request.input_tokens
-            self.expected_output_tokens += self._context.expected_output_tokens(request.output_allowance)
-        if outcome.verdict in (Verdict.FREE, Verdict.ACCOUNT):
-            self.unrun_requests += 1
-            self.unrun_tokens += request.input_tokens
-        if outcome.verdict is Verdict.ACCOUNT:
-            self.account_trouble = outcome
-        kind = _kind(outcome, state)
-        self.sum = replace(
-            self.sum,
-            **{kind: getattr(self.sum, kind) + 1},
-            used_input_tokens=self.sum.used_input_tokens + usage.input_tokens,
-            used_output_tokens=self.sum.used_output_tokens + usage.output_tokens,
-            used_output_allowance=self.sum.used_output_allowance
-            + (request.output_allowance if usage.output_tokens else 0),
-            longest_output_tokens=max(self.sum.longest_output_tokens, usage.output_tokens),
-            cost_pico=self.sum.cost_pico + cost,
-        )
-
-    def _record(self, tx: sqlite3.Connection, answers: list[Answer]) -> None:
-        for answer in answers:
-            if answer.outcome.reason != "ok" and not self._batch.discard:
-                self._tell(tx, answer)
-        if not self._batch.discard:
-            responses.record(
-                tx,
-                answers,
-                batch_id=self._batch.id,
-                keep_raw=self._context.settings.extra.keep_responses,
-                now=self._context.clock.now(),
-            )
-
-    def _tell(self, tx: sqlite3.Connection, answer: Answer) -> None:
-        key = str(requests.describe(tx, answer.request_id))
-        final = answer.state is not RequestState.QUEUED and not answer.outcome.ok
-        if answer.state is RequestState.HELD and self._first_fatal is None:
-            self._first_fatal = f"{key}: {answer.outcome.message}"
-        self._problem("error" if final else "warning", key, answer.outcome.reason, answer.outcome.message)
-
-    def _problem(self, severity: str, request: str, reason: str, message: str) -> None:
-        self._context.tell(
-            Problem(severity=severity, batch=self._batch.id, request=request, reason=reason, message=message)
-        )
-
-
-def _kind(outcome: Outcome, state: RequestState) -> str:
-    if outcome.ok:
-        return "succeeded"
-    if state is RequestState.HELD:
-        return "held"
-    if state is RequestState.ANSWERED:
-        return "failed"
-    return "retried" if outcome.verdict is Verdict.RETRYABLE else "free"
 
 
 def _settle_failed(context: Context, batch: BatchRow, report: RemoteBatch) -> None:
@@ -323,7 +232,7 @@ def _settle_failed(context: Context, batch: BatchRow, report: RemoteBatch) -> No
         if isinstance(item.get("line"), int) and 1 <= item["line"] <= batch.load.requests
     }
     why = str(errors[0]) if errors else "the server gives no reason"
-    booking = _Booking(context, batch, status="failed")
+    booking = _BatchBooking(context, batch, status="failed")
     with context.transaction() as tx:
         booking.book_each(tx, bad_lines)
         if bad_lines:
@@ -336,7 +245,7 @@ def _settle_failed(context: Context, batch: BatchRow, report: RemoteBatch) -> No
         booking.unrun_requests = batch.load.requests
         booking.unrun_tokens = batch.load.input_tokens
         booking.close(tx, failure=f"the server refused it as a whole: {why}")
-        weigh_batches(context, tx)
+        weigh(context, tx)
 
 
 def _misses_file(error: ServerError) -> bool:

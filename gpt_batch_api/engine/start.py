@@ -14,6 +14,7 @@ from gpt_batch_api.domain.states import BatchState
 from gpt_batch_api.engine import wipe
 from gpt_batch_api.engine.context import Context
 from gpt_batch_api.engine.deliver import check_output
+from gpt_batch_api.engine.direct import give_up_lost_calls
 from gpt_batch_api.engine.loop import unless_stopped
 from gpt_batch_api.engine.seal import dissolve_misfits
 from gpt_batch_api.engine.sweep import close_settled, remove_stale_work_files
@@ -25,6 +26,7 @@ DEFAULT_URL = "https://api.openai.com/v1"
 async def start(context: Context) -> None:
     """Make the task ready: checks, wipes, tidying. Raises UserError if something must be settled first."""
     check_server(context)
+    give_up_lost_calls(context)
     kind = wipe.begun_or_wanted(context)
     if kind != "task":
         check_output(context)

@@ -5,15 +5,18 @@ Repeated problems are summarised: per batch and kind the first few are shown, th
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 from gpt_batch_api.domain import events
 from gpt_batch_api.domain.events import Event
 from gpt_batch_api.domain.settings import Settings
 from gpt_batch_api.domain.words import count
+from gpt_batch_api.monitor.exchange import answer_text, request_text
 from gpt_batch_api.pricing.cost import dollars
 
 logger = logging.getLogger("gpt_batch_api")
@@ -35,7 +38,6 @@ class LogLines:
         self._guesses: set[str] = set()
         self._progress_told = float("-inf")
         self._wait_told = float("-inf")
-        self._said_small = False
 
     def __call__(self, event: Event) -> None:
         teller = getattr(self, f"_tell_{type(event).__name__}", None)
@@ -90,14 +92,6 @@ class LogLines:
             f"Batch {event.batch}: prepared {count(event.requests, 'request')}, {event.input_tokens:,} input tokens, "
             f"{event.size_bytes / 1e6:,.2f} MB, about {dollars(event.cost_pico)} ({event.file_name}).",
         )
-        least = self._settings.limits.min_batch_requests
-        if event.full is None and event.requests < least and not self._said_small:
-            self._said_small = True
-            self._say(
-                logging.INFO,
-                f"Batch {event.batch} is smaller than min_batch_requests ({least}). It goes by the Batch API all the same: "
-                "the direct API is not used by this version.",
-            )
 
     def _tell_BatchDissolved(self, event: events.BatchDissolved) -> None:  # noqa: N802
         self._say(
@@ -147,6 +141,18 @@ class LogLines:
         self._say(logging.INFO, f"Batch {event.batch}: {event.status}{done}.")
 
     def _tell_BatchSettled(self, event: events.BatchSettled) -> None:  # noqa: N802
+        self._tell_answers(f"Batch {event.batch}", event.status, event)
+        self._sum_up_problems(event.batch)
+        if event.failure:
+            self._say(logging.ERROR, f"Batch {event.batch} failed: {event.failure}.")
+
+    def _tell_DirectSettled(self, event: events.DirectSettled) -> None:  # noqa: N802
+        if event.requests:
+            self._tell_answers(f"Direct group {event.group}", "answered", event)
+        if event.failure:
+            self._say(logging.ERROR, f"Direct group {event.group} failed: {event.failure}.")
+
+    def _tell_answers(self, whose: str, status: str, event: events.BatchSettled | events.DirectSettled) -> None:
         counts = {
             "succeeded": event.succeeded,
             "to be asked again": event.retried,
@@ -157,18 +163,15 @@ class LogLines:
         told = ", ".join(f"{number:,} {name}" for name, number in counts.items() if number) or "no answers"
         self._say(
             logging.INFO,
-            f"Batch {event.batch}: {event.status}, {told}; {event.input_tokens:,} input tokens "
+            f"{whose}: {status}, {told}; {event.input_tokens:,} input tokens "
             f"(predicted {event.expected_input_tokens:,}), {event.output_tokens:,} completion tokens "
             f"(assumed {event.expected_output_tokens:,}), max {event.longest_output_tokens:,} tokens, "
             f"completion ratio {ratio(event.output_tokens, event.output_allowance)}; "
             f"cost {dollars(event.cost_pico)} (expected {dollars(event.expected_cost_pico)}).",
         )
-        self._warn_of_predictions(event)
-        self._sum_up_problems(event.batch)
-        if event.failure:
-            self._say(logging.ERROR, f"Batch {event.batch} failed: {event.failure}.")
+        self._warn_of_predictions(whose, event)
 
-    def _warn_of_predictions(self, event: events.BatchSettled) -> None:
+    def _warn_of_predictions(self, whose: str, event: events.BatchSettled | events.DirectSettled) -> None:
         requester = self._settings.requester
         for what, predicted, true, factor, name in (
             (
@@ -189,8 +192,40 @@ class LogLines:
             if predicted and true and max(predicted / true, true / predicted) > factor:
                 self._say(
                     logging.WARNING,
-                    f"Batch {event.batch}: {predicted:,} {what}, {true:,} were used: off by more than {factor:g} ({name}).",
+                    f"{whose}: {predicted:,} {what}, {true:,} were used: off by more than {factor:g} ({name}).",
                 )
+
+    # ------------------------------------------------------------ direct calls
+
+    def _tell_CallsUnknown(self, event: events.CallsUnknown) -> None:  # noqa: N802
+        self._say(
+            logging.WARNING,
+            f"{count(event.count, 'direct call')} had no answer when the process ended. Whether they ran is not known: "
+            f"{dollars(event.cost_pico)} count as spent, and they are asked again.",
+        )
+
+    def _tell_WouldCall(self, event: events.WouldCall) -> None:  # noqa: N802
+        self._say(
+            logging.INFO,
+            f"{count(event.requests, 'request')} would be sent by direct calls now ({event.input_tokens:,} input tokens, "
+            f"reserving {dollars(event.cost_pico)}).",
+        )
+
+    def _tell_DirectExchange(self, event: events.DirectExchange) -> None:  # noqa: N802
+        colour = wants_colour()
+        text = request_text(event.request, json.loads(event.body), endpoint=event.endpoint, colour=colour)
+        if event.outcome is not None:
+            text += "\n" + answer_text(
+                event.request,
+                _document(event.reply),
+                endpoint=event.endpoint,
+                outcome=event.outcome,
+                usage=event.usage,
+                cost_pico=event.cost_pico,
+                took_s=event.took_s,
+                colour=colour,
+            )
+        logger.info("%s\n%s", self._prefix.strip(), text)
 
     # ------------------------------------------------------------ requests
 
@@ -228,7 +263,7 @@ class LogLines:
     def _tell_HeldDecided(self, event: events.HeldDecided) -> None:  # noqa: N802
         self._say(
             logging.WARNING,
-            f"Batch {event.batch}: force-processed, {event.failed:,} held requests count as failed, "
+            f"{event.what}: force-processed, {event.failed:,} held requests count as failed, "
             f"{event.retried:,} are asked again.",
         )
 
@@ -238,6 +273,22 @@ class LogLines:
 
     def _tell_FilesDeleted(self, event: events.FilesDeleted) -> None:  # noqa: N802
         self._say(logging.DEBUG, f"Deleted {count(event.count, 'file')} of ours on the server.")
+
+
+def wants_colour() -> bool:
+    """Whether the log goes where colours are shown (see `utils.ColorFormatter`)."""
+    handlers = logging.getLogger().handlers
+    return bool(handlers) and all(getattr(handler.formatter, "color", False) for handler in handlers)
+
+
+def _document(reply: bytes | None) -> Any:
+    """The reply as JSON; what is none is shown as the text it is."""
+    if reply is None:
+        return None
+    try:
+        return json.loads(reply)
+    except (ValueError, RecursionError):
+        return {"reply": reply[:2000].decode(errors="replace")}
 
 
 def ratio(part: int, whole: int) -> str:

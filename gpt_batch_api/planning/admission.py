@@ -23,6 +23,8 @@ class Limits:
     remote: RemoteLimits
     session: TotalLimits
     task: TotalLimits
+    direct: TotalLimits
+    """Of direct calls whose answers are looked at together."""
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
@@ -31,6 +33,7 @@ class Limits:
             remote=RemoteLimits.of(settings),
             session=TotalLimits.of_session(settings),
             task=TotalLimits.of_task(settings),
+            direct=TotalLimits.of_direct(settings),
         )
 
 
@@ -86,11 +89,9 @@ def admit(
 
     *learnt* is the number of enqueued tokens that the server is known to admit for *model*.
     """
-    checks = _checks(load, task=task, session=session, remote=remote, limits=limits)
     holds = [
-        Hold(name, needed, used, allowed, clears)
-        for name, needed, used, allowed, clears in checks
-        if used + needed > allowed
+        *admit_direct(load, task=task, session=session, limits=limits),
+        *_passed(_remote_checks(load, remote=remote, limits=limits)),
     ]
     enqueued = remote.tokens_of(model)
     if learnt is not None and enqueued and enqueued + load.input_tokens > learnt:
@@ -100,14 +101,28 @@ def admit(
     return tuple(holds)
 
 
+def admit_direct(load: Load, *, task: Total, session: Total, limits: Limits) -> tuple[Hold, ...]:
+    """Every reason why a direct call of *load* may not go out in this session; what is on the server is no matter."""
+    return tuple(_passed(_total_checks(load, task=task, session=session, limits=limits)))
+
+
 _Check = tuple[str, int, int, int, bool]
 
 
-def _checks(load: Load, *, task: Total, session: Total, remote: OnServer, limits: Limits) -> Iterator[_Check]:
+def _passed(checks: Iterator[_Check]) -> Iterator[Hold]:
+    for name, needed, used, allowed, clears in checks:
+        if used + needed > allowed:
+            yield Hold(name, needed, used, allowed, clears)
+
+
+def _total_checks(load: Load, *, task: Total, session: Total, limits: Limits) -> Iterator[_Check]:
     for name, total, limit in (("task", task, limits.task), ("session", session, limits.session)):
         yield f"max_{name}_requests", load.requests, total.requests, limit.requests, False
         yield f"max_{name}_ktokens", load.input_tokens, total.input_tokens, limit.input_tokens, False
         yield f"max_{name}_cost", load.cost_pico, total.cost_pico, limit.cost_pico, False
+
+
+def _remote_checks(load: Load, *, remote: OnServer, limits: Limits) -> Iterator[_Check]:
     on, may = remote.load, limits.remote
     yield "max_remote_batches", 1, remote.batches, may.batches, may.batches > 0
     yield "max_remote_requests", load.requests, on.requests, may.requests, load.requests <= may.requests

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gpt_batch_api.domain.ending import Ending, Over
+from gpt_batch_api.domain.outcome import Source
 from gpt_batch_api.domain.words import count
 from gpt_batch_api.planning.admission import Hold
 
@@ -52,9 +53,9 @@ class FindOrphans:
 
 @dataclass(frozen=True)
 class DecideFailure:
-    """Force-process a failed batch, as the user allowed."""
+    """Force-process a failed batch (or group of direct calls), as the user allowed."""
 
-    batch_id: int
+    source: Source
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,23 @@ class Generate:
 
 
 @dataclass(frozen=True)
+class Route:
+    """A queue whose requests go by direct calls: all of them, or only those that expired too often."""
+
+    endpoint: str
+    model: str
+    expired_only: bool = False
+
+
+@dataclass(frozen=True)
+class Direct:
+    """Keep direct calls going for up to *for_s* seconds: book what has come, send what may go."""
+
+    routes: tuple[Route, ...]
+    for_s: float = 0.0
+
+
+@dataclass(frozen=True)
 class Wait:
     """Nothing can be done before *delay_s* seconds have passed."""
 
@@ -100,6 +118,7 @@ Step = (
     | DecideFailure
     | Poll
     | Push
+    | Direct
     | Seal
     | Generate
     | Wait
@@ -152,6 +171,12 @@ class Pile:
     model: str
     requests: int
     full: bool
+    direct: bool = False
+    """Whether all of it may go by direct calls."""
+    expired: int = 0
+    """How many more wait that expired too often in batches, so that they go by direct calls."""
+    holds: tuple[Hold, ...] = ()
+    """What keeps its next direct call back."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +189,7 @@ class Situation:
     rows_to_deliver: bool = False
     files_to_sweep: bool = False
     doubtful: tuple[Doubtful, ...] = ()
-    failed_batches: tuple[int, ...] = ()
+    failed_batches: tuple[Source, ...] = ()
     failures_allowed: int = 0
     """How many failed batches may still be force-processed."""
     safety_stop: str | None = None
@@ -181,7 +206,17 @@ class Situation:
     """When to look for a file that may have been left on the server by a lost upload; None: there is none."""
     server_back_s: float = 0.0
     """The server was out of reach and is tried again then."""
+    force_direct: bool = False
+    direct_in_flight: int = 0
+    direct_due_s: float = 0.0
+    """When direct calls must be looked at again, if any are under way or may be sent."""
     once: bool = False
+
+
+DIRECT_QUEUE = 200
+"""So many requests are generated ahead of direct calls, if everything goes by them."""
+DIRECT_S = 0.25
+"""How long direct calls are kept going before the rest of the job is looked at again."""
 
 
 def next_step(now: Situation) -> Step:
@@ -245,11 +280,37 @@ def _send(now: Situation) -> Step | None:
         for batch in now.sealed:
             if not batch.holds and batch.due_s <= 0:
                 return Push(batch.batch_id)
+    routes = _routes(now)
+    if (routes or now.direct_in_flight) and now.direct_due_s <= 0:
+        return Direct(routes)
     return None
+
+
+def _routes(now: Situation) -> tuple[Route, ...]:
+    """The queues whose requests may go by direct calls now."""
+    if not (_reachable(now) and _sends(now)):
+        return ()
+    routes = []
+    for pile in now.piles:
+        if pile.holds:
+            continue
+        if now.force_direct or (pile.requests and _is_small_remainder(pile, now)):
+            routes.append(Route(pile.endpoint, pile.model))
+        elif pile.expired:
+            routes.append(Route(pile.endpoint, pile.model, expired_only=True))
+    return tuple(routes)
+
+
+def _is_small_remainder(pile: Pile, now: Situation) -> bool:
+    """Nothing can join it any more to make a batch that is worth while."""
+    return pile.direct and pile.requests < now.min_batch_requests and not _more_may_come(now)
 
 
 def _prepare(now: Situation) -> Step | None:
     """Batches that only wait for the server to admit more of their model do not keep those of other models back."""
+    if now.force_direct:
+        wanted = _sends(now) and now.generator is Generator.OPEN and not any(pile.holds for pile in now.piles)
+        return Generate() if wanted and sum(pile.requests for pile in now.piles) < DIRECT_QUEUE else None
     waiting_models = {batch.model for batch in now.sealed if batch.waits_for_model}
     unpushed = sum(not batch.waits_for_model for batch in now.sealed)
     if not _sends(now) or unpushed >= now.max_unpushed_batches:
@@ -261,15 +322,26 @@ def _prepare(now: Situation) -> Step | None:
 
 
 def _is_remainder_due(pile: Pile, now: Situation) -> bool:
-    """A big remainder goes at once; a small one waits for what may still join it (retries, follow-ups)."""
-    if now.generator is not Generator.EXHAUSTED:
+    """A big remainder goes at once; a small one waits for what may still join it (retries, follow-ups).
+
+    If it stays small it goes by direct calls where it may.
+    """
+    if now.generator is not Generator.EXHAUSTED or not pile.requests:
         return False
-    more_may_come = now.remote_batches or now.doubtful or now.ended or any(batch.will_go for batch in now.sealed)
-    return pile.requests >= now.min_batch_requests or not more_may_come
+    return pile.requests >= now.min_batch_requests or (not pile.direct and not _more_may_come(now))
+
+
+def _more_may_come(now: Situation) -> bool:
+    """Whether requests may yet come back from batches, or new ones from the generator."""
+    under_way = now.remote_batches or now.doubtful or now.ended or any(batch.will_go for batch in now.sealed)
+    return bool(under_way) or now.generator is not Generator.EXHAUSTED
 
 
 def _wait(now: Situation) -> Step | None:
     """Wait for whatever comes first, if anything can still come."""
+    routes = _routes(now)
+    if routes or now.direct_in_flight:
+        return Direct(routes, for_s=DIRECT_S)
     if now.once:
         return None
     delays: list[tuple[float, str]] = []
@@ -313,7 +385,9 @@ def _reasons(now: Situation) -> Iterator[str]:
     if now.sealed:
         why = "" if _sends(now) else ", which only_process does not send"
         yield f"{count(len(now.sealed), 'batch')} prepared, not pushed{why}"
-    if queued := sum(pile.requests for pile in now.piles):
+    for pile in now.piles:
+        yield from map(str, pile.holds)
+    if queued := sum(pile.requests + pile.expired for pile in now.piles):
         yield f"{count(queued, 'request')} in the queue"
     if now.generator is Generator.OPEN:
         yield "the generator has more requests"

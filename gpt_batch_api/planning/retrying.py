@@ -18,6 +18,8 @@ class Retrying:
 
     max_retries: int
     max_expiries: int
+    may_go_direct: bool = False
+    """Whether a request that expires too often goes by a direct call; otherwise it fails."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def onward(outcome: Outcome, *, attempt: int, expiries: int, policy: Retrying) -
                 return Onward(RequestState.QUEUED, counts_attempt=True)
             return Onward(RequestState.ANSWERED)
         case Verdict.FREE:
-            if expiries < policy.max_expiries:
+            if expiries < policy.max_expiries or policy.may_go_direct:
                 return Onward(RequestState.QUEUED, counts_expiry=True)
             return Onward(RequestState.ANSWERED)
         case Verdict.ACCOUNT:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gpt_batch_api.sandbox.billing import Billing, Usage
@@ -13,7 +13,7 @@ from gpt_batch_api.sandbox.embeddings import Embeddings
 from gpt_batch_api.sandbox.endpoint import Asked, Body, Endpoint, Spoilt
 from gpt_batch_api.sandbox.errors import ApiError
 from gpt_batch_api.sandbox.models import context_tokens
-from gpt_batch_api.sandbox.plan import Plan
+from gpt_batch_api.sandbox.plan import ANSWER_FAULTS, Plan
 from gpt_batch_api.sandbox.responses import Responses
 
 _ALL: tuple[Endpoint, ...] = (Chat(), Responses(), Embeddings())
@@ -54,19 +54,25 @@ class Answerer:
         if tokens > limit and not endpoint.path.endswith("embeddings"):
             raise endpoint.overflow(tokens, limit)
         answered = endpoint.answer(Asked(body, asker, tokens, at, self.plan.answers, spoilt))
-        return Reply(200, answered.body, answered.usage)
+        document = answered.body
+        if spoilt.blank_id and "id" in document:
+            document = {**document, "id": ""}
+        if spoilt.no_usage:
+            document = {name: value for name, value in document.items() if name != "usage"}
+        return Reply(200, document, answered.usage)
 
-    def spoilt(self, model: str, *identity: object) -> Spoilt:
-        """What the plan's rates spoil of the answer with this *identity*."""
+    def spoilt(self, model: str, *identity: object, fault: str | None = None) -> Spoilt:
+        """What the plan's rates spoil of the answer with this *identity*, and *fault* if it is one of answers."""
         answers, seed = self.plan.answers, self.plan.seed
 
         def happens(rate: float, what: str) -> bool:
             return rate > 0 and share(seed, what, *identity) < rate
 
-        return Spoilt(
+        spoilt = Spoilt(
             refusal=happens(answers.refusal_rate, "refusal"),
             length=happens(answers.length_rate, "length"),
             broken_json=happens(answers.broken_json_rate, "broken_json"),
             cached=happens(answers.cache_rate, "cache"),
             cache_write=self.billing.writes_cost(model) and happens(answers.cache_write_rate, "cache_write"),
         )
+        return replace(spoilt, **{fault: True}) if fault in ANSWER_FAULTS else spoilt

@@ -50,7 +50,12 @@ class Api:
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="sandbox")
+        # The first that fits is taken, so those that are called most come first.
         routes = [
+            Route(endpoint.path, functools.partial(self.ask, endpoint=endpoint), methods=["POST"])
+            for endpoint in ENDPOINTS.values()
+        ]
+        routes += [
             Route("/v1/files", self.create_file, methods=["POST"]),
             Route("/v1/files", self.list_files, methods=["GET"]),
             Route("/v1/files/{id}", self.retrieve_file, methods=["GET"]),
@@ -69,9 +74,6 @@ class Api:
             Route("/sandbox/plan", self.replace_plan, methods=["POST"]),
             Route("/sandbox/advance", self.advance, methods=["POST"]),
         ]
-        for endpoint in ENDPOINTS.values():
-            handler = functools.partial(self.ask, endpoint=endpoint)
-            routes.append(Route(endpoint.path, handler, methods=["POST"]))
         handlers: dict[Any, Callable[[Request, Any], Awaitable[Response]]] = {
             ApiError: _refused,
             PlanError: _wrong_plan,
@@ -181,10 +183,13 @@ class Api:
     async def ask(self, request: Request, endpoint: Endpoint) -> Response:
         """POST to an endpoint that answers"""
         body = await _json_body(request)
-        plan, now = self._sandbox.force.plan, self._sandbox.time.now()
-        if plan.latency_s:
-            await asyncio.sleep(plan.latency_s)
-        given = await self._run(self._sandbox.direct.ask, endpoint, body, plan=plan, now=now, call=_call(request))
+        plan, now, direct = self._sandbox.force.plan, self._sandbox.time.now(), self._sandbox.direct
+        # A call is refused at once; only an answer lets wait.
+        admitted = await self._run(direct.admit, endpoint, body, plan=plan, now=now)
+        wait_s = direct.latency_s(plan)
+        if wait_s:
+            await asyncio.sleep(wait_s)
+        given = await self._run(direct.answer, admitted, call=_call(request))
         return JSONResponse(given.reply.body, given.reply.status, headers=given.headers)
 
     async def list_models(self, request: Request) -> Response:

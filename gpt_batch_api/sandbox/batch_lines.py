@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from gpt_batch_api.sandbox.answering import Answerer, Reply
 from gpt_batch_api.sandbox.batch_check import parse_line
 from gpt_batch_api.sandbox.billing import Usage
 from gpt_batch_api.sandbox.chance import Asker, dice, fingerprint, hexadecimal
-from gpt_batch_api.sandbox.endpoint import Endpoint, Spoilt
+from gpt_batch_api.sandbox.endpoint import Endpoint
 from gpt_batch_api.sandbox.errors import INVALID, ApiError
-from gpt_batch_api.sandbox.plan import LineRule
+from gpt_batch_api.sandbox.plan import ANSWER_FAULTS, LineRule
 
 UNFINISHED = {
     "batch_expired": "This request could not be executed before the completion window expired.",
@@ -30,8 +30,9 @@ BILLING_CODES = frozenset(
         "billing_not_active",
     )
 )
-_SPOILING = ("refusal", "length", "broken_json")
-_ANSWERED = ("missing", "doubled", "broken", "unknown_id", *_SPOILING)
+TOO_LARGE = "request_too_large"
+"""A name of ours for plans: the service gives such a request the same code as one that only has to wait."""
+_ANSWERED = ("missing", "doubled", "broken", "unknown_id", *ANSWER_FAULTS)
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,7 @@ class LineMaker:
         asker = Asker(self.answerer.plan.seed, fingerprint(body), custom_id)
         try:
             self.answerer.check(self.endpoint, body)
-            spoilt = self.answerer.spoilt(str(body["model"]), custom_id, self.batch_seq)
-            if fault is not None and fault in _SPOILING:
-                spoilt = _spoilt_by(spoilt, fault)
+            spoilt = self.answerer.spoilt(str(body["model"]), custom_id, self.batch_seq, fault=fault)
             return self.answerer.answer(self.endpoint, body, tokens=tokens, asker=asker, at=at, spoilt=spoilt)
         except ApiError as error:
             return _as_reply(error)
@@ -123,12 +122,6 @@ class LineMaker:
         return dump_line({"id": line_id, "custom_id": custom_id, "response": response, "error": error})
 
 
-def _spoilt_by(spoilt: Spoilt, fault: str) -> Spoilt:
-    if fault == "refusal":
-        return replace(spoilt, refusal=True)
-    return replace(spoilt, length=True) if fault == "length" else replace(spoilt, broken_json=True)
-
-
 def dump_line(document: Any) -> bytes:
     """*document* as a line of JSON. Text is not escaped: U+2028 and its like do occur within lines."""
     try:
@@ -151,28 +144,74 @@ def billing_error(code: str) -> ApiError:
 
 
 def fault_error(rule: Any, *, status: int, model: str) -> ApiError:
-    """The error that a rule of the plan asks for; what it leaves open is what the service says with that status."""
-    kind, code, message = _usual(status, model)
-    code = rule.code if rule.code is not None else code
-    if rule.code in BILLING_CODES:
-        billing = billing_error(rule.code)
-        kind, message = billing.type, billing.message
-    return ApiError(status, rule.message or message, type=rule.type or kind, code=code)
+    """The error that a rule of the plan asks for; what it leaves open is what the service says in that case."""
+    usual = _by_code(rule.code, status, model) or _by_status(status, model)
+    code = usual.code if rule.code in (None, TOO_LARGE) else rule.code
+    return ApiError(status, rule.message or usual.message, type=rule.type or usual.type, param=usual.param, code=code)
 
 
-def _usual(status: int, model: str) -> tuple[str, str | None, str]:
-    """Type, code and message that usually go with *status*."""
+def flex_unavailable() -> ApiError:
+    """What the service says when there is no room for the flex tier just now."""
+    message = "The server is currently overloaded with flex requests. Please try again later."
+    return ApiError(429, message, type="resource_unavailable", code="resource_unavailable")
+
+
+def _by_code(code: str | None, status: int, model: str) -> ApiError | None:
+    """What goes with a *code* that says more than its status does; None for any other."""
+    if code in BILLING_CODES:
+        return billing_error(str(code))
+    if code == "resource_unavailable":
+        return flex_unavailable()
+    if code == "slow_down":
+        message = "You are sending requests too quickly. Please slow down and try again later."
+        return ApiError(status, message, type="slow_down", code=code)
+    if code == "server_is_overloaded":
+        return _by_status(503, model)
+    if code == "context_length_exceeded":
+        message = (
+            "This model's maximum context length is 128000 tokens. However, your messages resulted in 200022 tokens. "
+            "Please reduce the length of the messages."
+        )
+        return ApiError(status, message, param="messages", code=code)
+    if code == TOO_LARGE:
+        message = (
+            f"Request too large for {model} in organization org-sandbox on tokens per min (TPM): Limit 30000, "
+            "Requested 34307. The input or output tokens must be reduced in order to run successfully."
+        )
+        return ApiError(status, message, type="tokens", code="rate_limit_exceeded")
+    return None
+
+
+_BY_STATUS: dict[int, tuple[str, str | None, str]] = {
+    401: (INVALID, "invalid_api_key", "Incorrect API key provided."),
+    403: (
+        "request_forbidden",
+        "unsupported_country_region_territory",
+        "Country, region, or territory not supported",
+    ),
+    408: ("timeout", "timeout", "Request timed out."),
+    409: (INVALID, None, "The request conflicts with another one. Please try again."),
+    413: (INVALID, None, "The request is too large."),
+    422: (INVALID, None, "The request was well-formed, but could not be processed."),
+    503: ("server_error", "server_is_overloaded", "The server is currently overloaded. Please try again later."),
+}
+
+
+def _by_status(status: int, model: str) -> ApiError:
+    """What usually goes with *status*."""
+    if status in _BY_STATUS:
+        kind, code, message = _BY_STATUS[status]
+        return ApiError(status, message, type=kind, code=code)
+    if status == 404:
+        message = f"The model `{model}` does not exist or you do not have access to it."
+        return ApiError(status, message, code="model_not_found")
     if status == 429:
         message = f"Rate limit reached for {model} in organization org-sandbox on requests per min (RPM)."
-        return "requests", "rate_limit_exceeded", message
-    if status == 503:
-        return "server_error", "server_is_overloaded", "The server is currently overloaded. Please try again later."
+        return ApiError(status, message, type="requests", code="rate_limit_exceeded")
     if status >= 500:
         message = "The server had an error while processing your request. Sorry about that!"
-        return "server_error", "server_error", message
-    if status == 401:
-        return INVALID, "invalid_api_key", "Incorrect API key provided."
-    return INVALID, None, "The request is invalid, says the plan of the sandbox."
+        return ApiError(status, message, type="server_error", code="server_error")
+    return ApiError(status, "The request is invalid, says the plan of the sandbox.")
 
 
 def _as_reply(error: ApiError) -> Reply:

@@ -191,7 +191,7 @@ def _choice(asked: Asked, index: int) -> tuple[dict[str, Any], Speech]:
         maximum=body.get("max_completion_tokens") or body.get("max_tokens"),
         effort=body.get("reasoning_effort"),
     )
-    function = None if asked.spoilt.refusal else _function_to_call(asked, index)
+    function = None if asked.spoilt.calls_nothing else _function_to_call(asked, index)
     message: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None, "annotations": []}
     if function is not None:
         arguments = arguments_for(asked, Wish(question=wish.question, schema=function.get("parameters")), index)
@@ -203,7 +203,7 @@ def _choice(asked: Asked, index: int) -> tuple[dict[str, Any], Speech]:
     else:
         speech = speak(asked, wish, index)
         message["content"], message["refusal"] = speech.text, speech.refusal
-        finish = "length" if speech.cut else "stop"
+        finish = "content_filter" if speech.filtered else "length" if speech.cut else "stop"
     return {"index": index, "message": message, "logprobs": None, "finish_reason": finish}, speech
 
 

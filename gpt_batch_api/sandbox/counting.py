@@ -7,6 +7,7 @@ malformed part counts nothing, because a body is counted before it is judged.
 from __future__ import annotations
 
 import json
+import threading
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -35,11 +36,18 @@ _STRIPPED = frozenset(
     )
 )
 _NAMED_SCHEMAS = ("properties", "$defs", "definitions")
+_loading = threading.Lock()
 
 
 def encoding_for(model: str) -> tiktoken.Encoding:
     """The vocabulary of *model*."""
-    return load_encoding(encoding_name(model))
+    return _encoding(encoding_name(model))
+
+
+def _encoding(name: str) -> tiktoken.Encoding:
+    """The vocabulary *name*. Loading takes a second, so the first calls, which come together, share one load."""
+    with _loading:
+        return load_encoding(name)
 
 
 def count_text(text: str, model: str) -> int:
@@ -56,7 +64,7 @@ def cut_text(text: str, tokens: int, *, model: str) -> str:
 @lru_cache(maxsize=2048)
 def _count(text: str, encoding: str) -> int:
     # Cached, because the system message with its schema is the same in every line of a batch.
-    return len(load_encoding(encoding).encode_ordinary(text)) if text else 0
+    return len(_encoding(encoding).encode_ordinary(text)) if text else 0
 
 
 def count_chat(body: dict[str, Any]) -> int:

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sqlite3
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
 from gpt_batch_api.sandbox import calls, ledger
 from gpt_batch_api.sandbox.answering import Answerer, Reply
-from gpt_batch_api.sandbox.batch_lines import billing_error
+from gpt_batch_api.sandbox.batch_lines import billing_error, flex_unavailable
 from gpt_batch_api.sandbox.billing import Billing, Road
 from gpt_batch_api.sandbox.calls import Call
 from gpt_batch_api.sandbox.chance import Asker, fingerprint, share
-from gpt_batch_api.sandbox.endpoint import Endpoint
-from gpt_batch_api.sandbox.errors import ApiError
+from gpt_batch_api.sandbox.endpoint import Body, Endpoint
 from gpt_batch_api.sandbox.plan import Plan
 from gpt_batch_api.sandbox.rate_limits import RateLimiter
 from gpt_batch_api.sandbox.store import Store
+
+_TOKEN, _PICTURE = 4, 3_000
+_MEDIA = ("image_url", "input_image", "input_audio", "file", "input_file")
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A call that is right and within all limits. `headers` say what the limits still leave."""
+
+    endpoint: Endpoint
+    body: Body
+    answerer: Answerer
+    at: float
+    headers: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -35,66 +50,96 @@ class Direct:
         self._store = store
         self._billing = billing
         self._limiter = RateLimiter()
+        self._times = _Times(store)
+        self._waits = itertools.count()
 
-    def ask(self, endpoint: Endpoint, body: Any, *, plan: Plan, now: float, call: Call) -> Given:
-        """Answer *body* and charge for it, or raise what the service says against it."""
+    def admit(self, endpoint: Endpoint, body: Any, *, plan: Plan, now: float) -> Admitted:
+        """Take a call, or raise what the service says against it."""
         answerer = Answerer(plan, self._billing)
         answerer.check(endpoint, body)
-        model = str(body["model"])
         if plan.billing_error is not None:
             raise billing_error(plan.billing_error)
         headers = self._limiter.admit(
-            model,
+            str(body["model"]),
             characters=_characters(body),
             limits=plan.rate_limits,
             now=now,
             time_scale=plan.timing.time_scale,
         )
-        tokens = endpoint.count_input(body)  # before the transaction: a long text takes a while
-        question = fingerprint(body)
+        return Admitted(endpoint, body, answerer, now, headers)
+
+    def latency_s(self, plan: Plan) -> float:
+        """How many real seconds the next answer takes."""
+        if not plan.latency_spread_s:
+            return plan.latency_s
+        return plan.latency_s + plan.latency_spread_s * share(plan.seed, "latency", next(self._waits))
+
+    def answer(self, admitted: Admitted, *, call: Call) -> Given:
+        """Answer a call and charge for it; both are on the disk when it returns."""
+        body, plan, answerer = admitted.body, admitted.answerer.plan, admitted.answerer
+        model, question = str(body["model"]), fingerprint(body)
+        times = self._times.once_more(question)
         road: Road = "flex" if body.get("service_tier") == "flex" else "direct"
-        with self._store.transaction() as tx:
-            times = _ask_again(tx, question)
         if road == "flex" and share(plan.seed, "flex", question, times) < plan.flex_unavailable_rate:
-            message = "The server is currently overloaded with flex requests. Please try again later."
-            raise ApiError(429, message, type="resource_unavailable", code="resource_unavailable", headers=headers)
+            error = flex_unavailable()
+            error.headers = admitted.headers
+            raise error
         who = f"#{times}"
         reply = answerer.answer(
-            endpoint,
+            admitted.endpoint,
             body,
-            tokens=tokens,
+            tokens=admitted.endpoint.count_input(body),
             asker=Asker(plan.seed, question, who),
-            at=now,
-            spoilt=answerer.spoilt(model, question, who),
+            at=admitted.at,
+            spoilt=answerer.spoilt(model, question, who, fault=call.fault),
         )
         with self._store.transaction() as tx:
+            self._times.save(tx, question, times)
             if reply.usage is not None:
                 cost = self._billing.cost_pico(reply.usage, model=model, road=road)
-                ledger.book(tx, [ledger.Entry(now, road, model, reply.usage, cost)])
+                ledger.book(tx, [ledger.Entry(admitted.at, road, model, reply.usage, cost)])
             call.key = reply.body.get("id")
-            calls.log(tx, call, at=now, status=reply.status)
-        return Given(reply, headers)
+            calls.log(tx, call, at=admitted.at, status=reply.status)
+        return Given(reply, admitted.headers)
 
 
-def _ask_again(tx: sqlite3.Connection, question: str) -> int:
-    """Count that the body is asked once more; return how often it has been now."""
-    query = """INSERT INTO asked (body, times) VALUES (?, 1)
-               ON CONFLICT (body) DO UPDATE SET times = times + 1 RETURNING times"""
-    return int(tx.execute(query, (question,)).fetchone()[0])
+class _Times:
+    """How often each body has been asked. Kept in memory too, so that a call needs one transaction only."""
+
+    def __init__(self, store: Store) -> None:
+        self._lock = threading.Lock()
+        with store.reading() as db:
+            self._times: dict[str, int] = {row[0]: row[1] for row in db.execute("SELECT body, times FROM asked")}
+
+    def once_more(self, question: str) -> int:
+        """Count that *question* is asked once more; return how often it has been now."""
+        with self._lock:
+            self._times[question] = self._times.get(question, 0) + 1
+            return self._times[question]
+
+    def save(self, tx: sqlite3.Connection, question: str, times: int) -> None:
+        """Write down that *question* has been asked so many *times*, or more if that is known already."""
+        query = """INSERT INTO asked (body, times) VALUES (?, ?)
+                   ON CONFLICT (body) DO UPDATE SET times = MAX(times, excluded.times)"""
+        tx.execute(query, (question, times))
 
 
-def _characters(body: dict[str, Any]) -> int:
-    """How long the texts of *body* are, as a rate limiter sees it."""
+def _characters(body: Body) -> int:
+    """How long *body* is, as a rate limiter sees it. Pictures and the like count alike, whatever their size."""
     asked = body.get("messages") or body.get("input") or ""
-    return sum(map(len, _texts(asked)))
+    return sum(map(_length, (asked, body.get("instructions"))))
 
 
-def _texts(value: Any) -> list[str]:
+def _length(value: Any) -> int:
     if isinstance(value, str):
-        return [value]
+        return len(value)
+    if isinstance(value, int):
+        return _TOKEN  # an input of Embeddings in tokens
     if isinstance(value, list):
-        return [text for entry in value for text in _texts(entry)]
+        return sum(map(_length, value))
     if isinstance(value, dict):
+        if value.get("type") in _MEDIA:
+            return _PICTURE
         inner = value.get("content", value.get("text", value.get("output")))
-        return _texts(inner) if inner is not None else [json.dumps(value)]
-    return []
+        return len(json.dumps(value)) if inner is None else _length(inner)
+    return 0

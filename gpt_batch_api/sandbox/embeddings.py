@@ -51,7 +51,7 @@ class Embeddings:
         size = asked.body.get("dimensions") or embedding_size(asked.model)
         as_base64 = asked.body.get("encoding_format") == "base64"
         data = []
-        for index, entry in enumerate(counting.embedding_inputs(asked.body)):
+        for index, entry in enumerate([] if asked.spoilt.empty else counting.embedding_inputs(asked.body)):
             vector = unit_vector(size, asked.asker.seed, asked.model, entry)
             packed = base64.b64encode(struct.pack(f"<{size}f", *vector)).decode() if as_base64 else vector
             data.append({"object": "embedding", "index": index, "embedding": packed})

@@ -26,8 +26,18 @@ class Spoilt:
     refusal: bool = False
     length: bool = False
     broken_json: bool = False
+    wrong_json: bool = False
+    content_filter: bool = False
+    empty: bool = False
+    blank_id: bool = False
+    no_usage: bool = False
     cached: bool = False
     cache_write: bool = False
+
+    @property
+    def calls_nothing(self) -> bool:
+        """Whether the answer is bound to be words, or none: no function is called."""
+        return self.refusal or self.length or self.content_filter or self.empty
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from fnmatch import fnmatchcase
 from typing import TypeVar
 
 from gpt_batch_api.sandbox.chance import share
+from gpt_batch_api.sandbox.operations import ANSWERING
 from gpt_batch_api.sandbox.plan import BatchRule, CallRule, Choice, LineRule, Plan
 
 R = TypeVar("R", bound=Choice)
@@ -79,17 +80,32 @@ class Rules:
 
 def matching_calls(plan: Plan, operation: str, text: str) -> dict[int, CallRule]:
     """The rules about calls of *operation* whose `match`, if any, is in *text* (the body, where it is JSON)."""
-    return {
-        position: rule
-        for position, rule in enumerate(plan.faults)
-        if fnmatchcase(operation, rule.on) and rule.match in text
-    }
+    matching = {position: rule for position, rule in enumerate(plan.faults) if is_about(rule, operation)}
+    if any(rule.match for rule in matching.values()):
+        plain = _plain(text)
+        return {at: rule for at, rule in matching.items() if rule.match in text or rule.match in plain}
+    return matching
+
+
+def is_about(rule: CallRule, operation: str) -> bool:
+    """Whether *rule* looks at calls of *operation*."""
+    return operation in ANSWERING if rule.on == "direct" else fnmatchcase(operation, rule.on)
+
+
+def _plain(text: str) -> str:
+    """The JSON *text* with its escaped characters written out."""
+    if "\\u" not in text:
+        return text
+    try:
+        return json.dumps(json.loads(text), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return text  # nobody knows yet whether it is JSON
 
 
 def matching_lines(plan: Plan, raw: bytes) -> dict[int, LineRule]:
     """The rules about lines whose `match`, if any, is in the line *raw*, escaped or not."""
     text = raw.decode("utf-8", "replace")
-    plain = json.dumps(json.loads(text), ensure_ascii=False) if "\\u" in text else text
+    plain = _plain(text)
     return {position: rule for position, rule in enumerate(plan.lines) if rule.match in text or rule.match in plain}
 
 

@@ -19,8 +19,8 @@ from gpt_batch_api.sandbox.batch_lines import fault_error
 from gpt_batch_api.sandbox.calls import Call
 from gpt_batch_api.sandbox.chance import hexadecimal
 from gpt_batch_api.sandbox.errors import ApiError
-from gpt_batch_api.sandbox.operations import ROUTES
-from gpt_batch_api.sandbox.plan import CallRule
+from gpt_batch_api.sandbox.operations import ANSWERING, ROUTES
+from gpt_batch_api.sandbox.plan import ANSWER_FAULTS, CallRule
 from gpt_batch_api.sandbox.sandbox import Sandbox
 
 Scope = MutableMapping[str, Any]
@@ -31,7 +31,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Run = Callable[..., Awaitable[Any]]
 
 _ROUTES = tuple((method, re.compile(pattern), name) for name, (method, pattern) in ROUTES.items())
-_JSON_BODIES = ("batches.create", "chat.create", "responses.create", "embeddings.create")
+_JSON_BODIES = ("batches.create", *ANSWERING)
 _WRONG_KEY = "sk-wrong"
 _KEYS_PAGE = "https://platform.openai.com/account/api-keys"
 _GARBAGE = b"<html><body>This is not the reply you were promised.</body></html>"
@@ -71,7 +71,9 @@ class Gate:
             if body is None:
                 return  # the client has gone away without saying all
             text, receive = body.decode("utf-8", "replace"), _replay(body, receive)
-        fault = await self._run(self._sandbox.call_fault, call.operation, text)
+        fault = None
+        if self._sandbox.force.plan.faults:
+            fault = await self._run(self._sandbox.call_fault, call.operation, text)
         await self._pass(scope, receive, self._logging(call, send), fault=fault, text=text)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send, *, fault: CallRule | None, text: str) -> None:
@@ -81,7 +83,9 @@ class Gate:
             await self._app(scope, receive, send)
             return
         call.fault = fault.fault
-        if fault.fault == "lose_before":
+        if fault.fault in ANSWER_FAULTS:
+            await self._app(scope, receive, send)  # whoever answers looks at the call
+        elif fault.fault == "lose_before":
             await self._run(self._log, call)
             await _reset(scope, receive)
         elif fault.fault == "status":

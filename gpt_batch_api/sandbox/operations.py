@@ -20,3 +20,5 @@ ROUTES = {
     "models.retrieve": ("GET", r"/v1/models/(.+)"),
 }
 OPERATIONS = tuple(ROUTES)
+ANSWERING = ("chat.create", "responses.create", "embeddings.create")
+"""What a plan calls `direct`."""

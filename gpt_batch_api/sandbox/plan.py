@@ -8,9 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-CallFault = Literal["lose_before", "lose_after", "status", "cut", "stall", "garbage"]
+AnswerFault = Literal[
+    "refusal", "length", "broken_json", "wrong_json", "content_filter", "empty", "blank_id", "no_usage"
+]
+ANSWER_FAULTS: tuple[AnswerFault, ...] = get_args(AnswerFault)
+TransportFault = Literal["lose_before", "lose_after", "status", "cut", "stall", "garbage"]
+CallFault = Literal[TransportFault, AnswerFault]
 LineFaultKind = Literal[
     "missing",
     "doubled",
@@ -21,9 +26,7 @@ LineFaultKind = Literal[
     "expired",
     "timeout",
     "fatal",
-    "refusal",
-    "length",
-    "broken_json",
+    AnswerFault,
 ]
 BatchFaultKind = Literal[
     "fail", "expire", "cancel", "stuck", "odd_status", "no_counts", "blank_ids", "empty_error_file"
@@ -111,7 +114,7 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True)
 class CallRule(Choice):
-    """A fault of calls: `on` names an operation, or several with `*`."""
+    """A fault of calls: `on` names an operation, or several with `*`, or `direct` for all that answer."""
 
     on: str
     fault: CallFault
@@ -161,6 +164,7 @@ class Plan:
     answers: Answers = Answers()
     rate_limits: RateLimits = RateLimits()
     latency_s: float = amount(0.0)
+    latency_spread_s: float = amount(0.0)
     flex_unavailable_rate: float = share_of_1()
     billing_error: str | None = None
     unknown_file: Literal["refuse", "fail"] = "refuse"

@@ -12,13 +12,13 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass, replace
-from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from gpt_batch_api.sandbox.operations import OPERATIONS
-from gpt_batch_api.sandbox.plan import Plan
+from gpt_batch_api.sandbox.faults import is_about
+from gpt_batch_api.sandbox.operations import ANSWERING, OPERATIONS
+from gpt_batch_api.sandbox.plan import ANSWER_FAULTS, Plan
 
 PLANS = Path(__file__).parent / "plans"
 
@@ -50,9 +50,14 @@ def parse_plan(document: Any, *, source: str = "plan") -> Plan:
     """Make a plan of *document* (what YAML or JSON gave); *source* names it in errors."""
     plan: Plan = _build(Plan, {} if document is None else document, where="", source=source)
     for index, rule in enumerate(plan.faults):
-        if not any(fnmatchcase(operation, rule.on) for operation in OPERATIONS):
-            known = ", ".join(OPERATIONS)
+        if not any(is_about(rule, operation) for operation in OPERATIONS):
+            known = ", ".join((*OPERATIONS, "direct"))
             raise PlanError(f"{source}: faults[{index}].on: '{rule.on}' is no operation; known are {known}.")
+        if rule.fault in ANSWER_FAULTS and not any(is_about(rule, operation) for operation in ANSWERING):
+            raise PlanError(
+                f"{source}: faults[{index}].fault: '{rule.fault}' is a fault of answers, and '{rule.on}' gives none; use "
+                f"it on {', '.join(ANSWERING)} or direct."
+            )
     return plan
 
 

@@ -26,7 +26,7 @@ class _Bucket:
 
     def refill(self, now: float) -> None:
         self.level = min(self.limit, self.level + max(0.0, now - self.at) * self.limit / 60)
-        self.at = now
+        self.at = max(self.at, now)  # calls come by several threads, and not quite in order
 
     def wait_s(self, amount: float) -> float:
         """How long until *amount* is there."""

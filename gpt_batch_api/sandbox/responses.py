@@ -94,7 +94,7 @@ class Responses:
             "status": "incomplete" if speech.cut else "completed",
             "background": False,
             "error": None,
-            "incomplete_details": {"reason": "max_output_tokens"} if speech.cut else None,
+            "incomplete_details": {"reason": _reason(speech)} if speech.cut else None,
             "instructions": body.get("instructions"),
             "max_output_tokens": body.get("max_output_tokens"),
             "model": asked.model,
@@ -148,7 +148,7 @@ def _output(asked: Asked) -> tuple[list[dict[str, Any]], Speech]:
         effort=_effort(body),
     )
     identity = (asked.asker.seed, asked.asker.body, asked.asker.who)
-    function = None if asked.spoilt.refusal else _function_to_call(asked)
+    function = None if asked.spoilt.calls_nothing else _function_to_call(asked)
     if function is not None:
         call, speech = _call(asked, wish, function)
         return [call], speech
@@ -203,6 +203,10 @@ def _last_user_text(body: Body) -> str:
     items = [item for item in given or () if isinstance(item, dict)]
     last = next((item for item in reversed(items) if item.get("role") == "user"), None)
     return text_of(last.get("content")) if last else ""
+
+
+def _reason(speech: Speech) -> str:
+    return "content_filter" if speech.filtered else "max_output_tokens"
 
 
 def _effort(body: Body) -> str | None:

@@ -27,6 +27,7 @@ from gpt_batch_api.sandbox.plan import BatchRule, Plan
 from gpt_batch_api.sandbox.plans_in_force import Plans
 from gpt_batch_api.sandbox.store import Store, spool_name, sync_folder
 
+_USUAL_TOKEN_LIMIT = 2_000_000  # what a batch that fails by a rule of the plan is told
 _UNFINISHED_CODE = {"expired": "batch_expired", "cancelled": "batch_cancelled"}
 
 
@@ -213,7 +214,7 @@ def _problems(
 ) -> list[dict[str, Any]]:
     """Why *batch* fails at the end of its validation; empty if it does not."""
     if fault is not None and fault.fault == "fail":
-        return [_problem(fault.code or "invalid_request", fault.message or "The plan of the sandbox says so.")]
+        return [_as_planned(fault, batch["model"], plan)]
     if batch["errors"]:
         problems: list[dict[str, Any]] = json.loads(batch["errors"])
         return problems
@@ -223,12 +224,23 @@ def _problems(
     if limit is None:
         limit = plan.enqueued_limit(base_name(batch["model"]))
     if limit is not None and _enqueued(tx, batch["model"]) + batch["prompt_tokens"] > limit:
-        message = (
-            f"Enqueued token limit reached for {batch['model']} in organization org-sandbox. Limit: {limit:,} enqueued "
-            "tokens. Please try again once some in_progress batches have been completed."
-        )
-        return [_problem("token_limit_exceeded", message)]
+        return [_too_many_tokens(batch["model"], limit)]
     return []
+
+
+def _as_planned(fault: BatchRule, model: str | None, plan: Plan) -> dict[str, Any]:
+    """The problem that *fault* asks for, in the service's words where it has some."""
+    if fault.code == "token_limit_exceeded" and fault.message is None:
+        return _too_many_tokens(model or "the model", plan.enqueued_limit(model or "") or _USUAL_TOKEN_LIMIT)
+    return _problem(fault.code or "invalid_request", fault.message or "The plan of the sandbox says so.")
+
+
+def _too_many_tokens(model: str, limit: int) -> dict[str, Any]:
+    message = (
+        f"Enqueued token limit reached for {model} in organization org-sandbox. Limit: {limit:,} enqueued "
+        "tokens. Please try again once some in_progress batches have been completed."
+    )
+    return _problem("token_limit_exceeded", message)
 
 
 def _problem(code: str, message: str) -> dict[str, Any]:

@@ -31,13 +31,14 @@ class Wish:
 
 @dataclass(frozen=True)
 class Speech:
-    """What was said. `text` is None for a refusal; `cut` says that the maximum was reached."""
+    """What was said. `text` is None for a refusal; `cut` says that it was not all, `filtered` that a filter did that."""
 
     text: str | None
     refusal: str | None
     cut: bool
     text_tokens: int
     reasoning_tokens: int
+    filtered: bool = False
 
     @property
     def tokens(self) -> int:
@@ -49,7 +50,14 @@ def speak(asked: Asked, wish: Wish, *place: object) -> Speech:
     """Say what *wish* wants; *place* tells several answers to one body apart."""
     if asked.spoilt.refusal:
         return Speech(None, _REFUSAL, False, count_text(_REFUSAL, asked.model), 0)
+    if asked.spoilt.empty:
+        return Speech("", None, False, 0, 0)
     text = _written(asked, wish, *place)
+    if asked.spoilt.content_filter:
+        text = cut_text(text, count_text(text, asked.model) // 2, model=asked.model)
+        return Speech(text, None, True, count_text(text, asked.model), 0, filtered=True)
+    if asked.spoilt.wrong_json and wish.as_json:
+        text = _json({"unexpected": text})
     if asked.spoilt.broken_json and wish.as_json:
         text = text[: max(len(text) * 2 // 3, 1)]
     if asked.answers.always_maximum:

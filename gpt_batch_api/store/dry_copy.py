@@ -24,7 +24,7 @@ from gpt_batch_api.store.connection import SCHEMA_VERSION, Store, connect, expla
 
 _WHOLE = (
     "task", "session", "sample", "response_schema", "request", "batch", "push", "server_file", "model_limit",
-    "response", "output", "delivery", "ledger",
+    "direct_call", "direct_group", "response", "output", "delivery", "ledger",
 )  # fmt: skip
 _ALIVE = {
     "payload": "request_id IN (SELECT id FROM source.request WHERE state NOT IN ('succeeded', 'failed'))",

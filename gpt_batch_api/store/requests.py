@@ -130,12 +130,14 @@ def state_loads(db: sqlite3.Connection) -> dict[RequestState, Load]:
     return {state: rows.get(state, Load()) for state in RequestState}
 
 
-def queued(db: sqlite3.Connection, *, endpoint: str, model: str) -> Iterator[QueuedRequest]:
-    """The queue of one endpoint and model, oldest first, read as it is consumed."""
+def queued(
+    db: sqlite3.Connection, *, endpoint: str, model: str, expiries_below: int | None = None
+) -> Iterator[QueuedRequest]:
+    """The queue of one endpoint and model, oldest first, read as it is consumed; without what expired too often."""
     rows = db.execute(
         "SELECT id, size_bytes, input_tokens, output_allowance, max_output_tokens IS NOT NULL, sureness FROM request "
-        "WHERE state = 'queued' AND endpoint = ? AND model = ? ORDER BY id",
-        (endpoint, model),
+        "WHERE state = 'queued' AND endpoint = ? AND model = ? AND (? IS NULL OR expiries < max(1, ?)) ORDER BY id",
+        (endpoint, model, expiries_below, expiries_below),
     )
     for request_id, size_bytes, input_tokens, allowance, bounded, sureness in rows:
         yield QueuedRequest(request_id, size_bytes, input_tokens, allowance, bool(bounded), sureness)
@@ -148,6 +150,12 @@ def describe(db: sqlite3.Connection, request_id: int) -> RequestKey:
         (request_id,),
     ).fetchone()
     return RequestKey(*row)
+
+
+def body(db: sqlite3.Connection, request_id: int) -> bytes:
+    """The payload of a request that is not final."""
+    row = db.execute("SELECT body FROM payload WHERE request_id = ?", (request_id,)).fetchone()
+    return unpack_payload(db, row[0])
 
 
 def lines_of(db: sqlite3.Connection, request_ids: Iterable[int]) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gpt_batch_api.domain.hooks import Ended, ToHand
-from gpt_batch_api.domain.outcome import Outcome, Usage, Verdict
+from gpt_batch_api.domain.outcome import Outcome, Source, Usage, Verdict
 from gpt_batch_api.domain.request import RequestKey, ResponseSchema
 from gpt_batch_api.domain.states import RequestState
 from gpt_batch_api.store.codec import pack, storable, unpack
@@ -22,14 +22,15 @@ class Awaiting:
 
     id: int
     epoch: int
+    model: str
     attempt: int
     expiries: int
     structured: bool
     input_tokens: int
     """Estimated."""
     output_allowance: int
-    line: int
-    """In its batch file, from 1."""
+    line: int | None = None
+    """In its batch file, from 1; None: it went by a direct call."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,12 @@ class Answer:
     raw: bytes | None = None
 
 
-_AWAITING = "id, epoch, attempt, expiries, schema_id IS NOT NULL, input_tokens, output_allowance, line"
+_AWAITING = "id, epoch, model, attempt, expiries, schema_id IS NOT NULL, input_tokens, output_allowance, line"
 
 
 def _awaiting(row: sqlite3.Row) -> Awaiting:
-    request_id, epoch, attempt, expiries, structured, input_tokens, output_allowance, line = row
-    return Awaiting(request_id, epoch, attempt, expiries, bool(structured), input_tokens, output_allowance, line)
+    request_id, epoch, model, attempt, expiries, structured, input_tokens, output_allowance, line = row
+    return Awaiting(request_id, epoch, model, attempt, expiries, bool(structured), input_tokens, output_allowance, line)
 
 
 def awaiting(db: sqlite3.Connection, batch_id: int, request_ids: Iterable[int]) -> dict[int, Awaiting]:
@@ -76,20 +77,26 @@ def unanswered(db: sqlite3.Connection, batch_id: int, *, limit: int) -> list[Awa
 
 
 def record(
-    tx: sqlite3.Connection, answers: Sequence[Answer], *, batch_id: int | None, keep_raw: bool, now: float
+    tx: sqlite3.Connection,
+    answers: Sequence[Answer],
+    *,
+    batch_id: int | None = None,
+    group_id: int | None = None,
+    keep_raw: bool,
+    now: float,
 ) -> None:
-    """Book *answers* (at most one a request) and move their requests on.
+    """Book *answers* (at most one a request) of a batch or of a group of direct calls, and move their requests on.
 
     Without *keep_raw* only what the task's code has still to see is kept as the server sent it.
     """
     first_id: int = tx.execute("SELECT coalesce(max(id), 0) + 1 FROM response").fetchone()[0]
     tx.executemany(
-        "INSERT INTO response (id, request_id, try, attempt, batch_id, received_at, status_code, verdict, reason, message, "
-        "input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens, cost_pico, handed) "
-        "SELECT ?, id, tries + 1, attempt, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM request WHERE id = ?",
+        "INSERT INTO response (id, request_id, try, attempt, batch_id, group_id, received_at, status_code, verdict, reason, "
+        "message, input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens, cost_pico, handed) "
+        "SELECT ?, id, tries + 1, attempt, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM request WHERE id = ?",
         (
             (
-                response_id, batch_id, now, answer.status_code, answer.outcome.verdict, storable(answer.outcome.reason),
+                response_id, batch_id, group_id, now, answer.status_code, answer.outcome.verdict, storable(answer.outcome.reason),
                 storable(answer.outcome.message), answer.usage.input_tokens, answer.usage.cached_tokens,
                 answer.usage.cache_write_tokens, answer.usage.output_tokens, answer.usage.reasoning_tokens,
                 answer.cost_pico, 0 if answer.state is RequestState.ANSWERED else None, answer.request_id,
@@ -124,6 +131,12 @@ def any_to_hand(db: sqlite3.Connection) -> bool:
     return db.execute("SELECT 1 FROM response WHERE handed = 0 LIMIT 1").fetchone() is not None
 
 
+def count(db: sqlite3.Connection) -> int:
+    """How many answers are booked."""
+    number: int = db.execute("SELECT count(*) FROM response").fetchone()[0]
+    return number
+
+
 def to_hand(db: sqlite3.Connection, *, limit: int, max_retries: int) -> list[ToHand]:
     """The oldest answers that the task's code has not seen."""
     rows = db.execute(
@@ -155,6 +168,7 @@ def _to_hand(row: sqlite3.Row, schemas: Mapping[int, ResponseSchema], *, max_ret
         usage=Usage(*(row[name] for name in usage)),
         cost_pico=row["cost_pico"],
         raw=None if row["raw"] is None else unpack(row["raw"]),
+        direct=row["group_id"] is not None,
     )
 
 
@@ -201,14 +215,14 @@ class HeldRequest:
     outcome: Outcome
 
 
-def held_of_batch(db: sqlite3.Connection, batch_id: int, *, limit: int) -> list[HeldRequest]:
-    """The requests held because of their answer in *batch_id*."""
+def held_of(db: sqlite3.Connection, source: Source, *, limit: int) -> list[HeldRequest]:
+    """The requests held because of their answer in a batch or in a group of direct calls."""
     rows = db.execute(
         "SELECT request.id, key, purpose, number, request.attempt, response.id, verdict, response.reason, message "
         "FROM response JOIN request ON request.id = request_id AND request.tries = response.try "
         "JOIN sample ON sample.id = sample_id "
-        "WHERE response.batch_id = ? AND request.state = 'held' ORDER BY request.id LIMIT ?",
-        (batch_id, limit),
+        f"WHERE response.{_column(source)} = ? AND request.state = 'held' ORDER BY request.id LIMIT ?",
+        (source.id, limit),
     )
     return [
         HeldRequest(
@@ -234,9 +248,13 @@ def release_held(tx: sqlite3.Connection, held: Sequence[HeldRequest], *, retry: 
         expect(cursor, len(held), "handing over held answers")
 
 
-def succeeded_of_batch(db: sqlite3.Connection, batch_id: int) -> int:
-    """How many answers of a batch count as successes now, after the task's code has seen them."""
+def succeeded_of(db: sqlite3.Connection, source: Source) -> int:
+    """How many answers of a batch, or a group of direct calls, count as successes, now that the task has seen them."""
     count: int = db.execute(
-        "SELECT count(*) FROM response WHERE batch_id = ? AND task_verdict = 'success'", (batch_id,)
+        f"SELECT count(*) FROM response WHERE {_column(source)} = ? AND task_verdict = 'success'", (source.id,)
     ).fetchone()[0]
     return count
+
+
+def _column(source: Source) -> str:
+    return "batch_id" if source.kind == "batch" else "group_id"

@@ -88,6 +88,7 @@ CREATE TABLE request (
     CHECK ((line IS NOT NULL) = (state = 'batched'))
 ) STRICT;
 CREATE INDEX request_queue ON request (endpoint, model, id) WHERE state = 'queued';
+CREATE INDEX request_expired ON request (endpoint, model, expiries) WHERE state = 'queued' AND expiries > 0;
 CREATE INDEX request_held ON request (id) WHERE state = 'held';
 CREATE INDEX request_batch ON request (batch_id, line) WHERE batch_id IS NOT NULL;
 
@@ -188,6 +189,44 @@ CREATE TABLE model_limit (                       -- learnt from the server's ref
     learnt_at       REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- ---------------------------------------------------------------- direct calls
+
+CREATE TABLE direct_call (                       -- one row for each request that is 'sending'
+    request_id    INTEGER PRIMARY KEY REFERENCES request (id),
+    session_id    INTEGER NOT NULL REFERENCES session (id),
+    road          TEXT    NOT NULL CHECK (road IN ('direct', 'flex')),
+    input_tokens  INTEGER NOT NULL CHECK (input_tokens >= 0),
+    reserved_pico INTEGER NOT NULL CHECK (reserved_pico >= 0)
+) STRICT;
+
+CREATE TABLE direct_group (                      -- answers to direct calls that are looked at together, as a batch is
+    id               INTEGER PRIMARY KEY,
+    session_id       INTEGER NOT NULL REFERENCES session (id),
+    opened_at        REAL NOT NULL,
+    closed_at        REAL,
+    requests         INTEGER NOT NULL DEFAULT 0,
+    input_tokens     INTEGER NOT NULL DEFAULT 0, -- estimated
+    cost_pico        INTEGER NOT NULL DEFAULT 0, -- expected
+    expected_input_tokens  INTEGER NOT NULL DEFAULT 0,   -- of those that were answered
+    expected_output_tokens INTEGER NOT NULL DEFAULT 0,
+    n_succeeded      INTEGER NOT NULL DEFAULT 0,
+    n_retried        INTEGER NOT NULL DEFAULT 0,
+    n_failed         INTEGER NOT NULL DEFAULT 0,
+    n_held           INTEGER NOT NULL DEFAULT 0,
+    n_free           INTEGER NOT NULL DEFAULT 0,
+    used_input_tokens     INTEGER NOT NULL DEFAULT 0,
+    used_output_tokens    INTEGER NOT NULL DEFAULT 0,
+    used_output_allowance INTEGER NOT NULL DEFAULT 0,
+    longest_output_tokens INTEGER NOT NULL DEFAULT 0,
+    true_cost_pico   INTEGER NOT NULL DEFAULT 0,
+    failure          TEXT,                       -- why it counts as a failed batch
+    failure_open     INTEGER NOT NULL DEFAULT 0 CHECK (failure_open IN (0, 1)),
+    passed           INTEGER CHECK (passed IN (0, 1))
+) STRICT;
+CREATE UNIQUE INDEX direct_group_open ON direct_group (session_id) WHERE closed_at IS NULL;
+CREATE INDEX direct_group_unweighed ON direct_group (id) WHERE passed IS NULL AND closed_at IS NOT NULL;
+CREATE INDEX direct_group_failure ON direct_group (id) WHERE failure_open = 1;
+
 -- ---------------------------------------------------------------- answers, samples' rows, deliveries
 
 CREATE TABLE response (
@@ -195,7 +234,8 @@ CREATE TABLE response (
     request_id         INTEGER NOT NULL REFERENCES request (id) ON DELETE CASCADE,
     try                INTEGER NOT NULL,
     attempt            INTEGER NOT NULL,
-    batch_id           INTEGER REFERENCES batch (id),      -- NULL: direct
+    batch_id           INTEGER REFERENCES batch (id),      -- NULL: it came by a direct call
+    group_id           INTEGER REFERENCES direct_group (id),
     received_at        REAL NOT NULL,
     status_code        INTEGER,
     verdict            TEXT NOT NULL CHECK (verdict IN ('success', 'retryable', 'free', 'fatal', 'account')),
@@ -212,11 +252,14 @@ CREATE TABLE response (
     task_reason        TEXT,
     task_message       TEXT,
     CHECK ((handed IS 1) = (task_verdict IS NOT NULL)),
-    UNIQUE (request_id, try)
+    UNIQUE (request_id, try),
+    CHECK (batch_id IS NULL OR group_id IS NULL)
 ) STRICT;
 CREATE INDEX response_to_hand ON response (id) WHERE handed = 0;
 CREATE INDEX response_to_hand_of_batch ON response (batch_id) WHERE handed = 0;
+CREATE INDEX response_to_hand_of_group ON response (group_id) WHERE handed = 0;
 CREATE INDEX response_batch ON response (batch_id) WHERE batch_id IS NOT NULL;
+CREATE INDEX response_group ON response (group_id) WHERE group_id IS NOT NULL;
 
 CREATE TABLE raw_response (
     response_id INTEGER PRIMARY KEY REFERENCES response (id) ON DELETE CASCADE,

@@ -149,7 +149,10 @@ def _answered(db: sqlite3.Connection) -> Answered:
     row = db.execute(
         "SELECT count(*), coalesce(sum(cost_pico), 0), coalesce(sum(true_cost_pico), 0), "
         "coalesce(sum(used_input_tokens), 0), coalesce(sum(used_output_tokens), 0), "
-        "coalesce(sum(used_output_allowance), 0), coalesce(max(longest_output_tokens), 0) "
-        "FROM batch WHERE settled_at IS NOT NULL AND discard = 0"
+        "coalesce(sum(used_output_allowance), 0), coalesce(max(longest_output_tokens), 0) FROM ("
+        "SELECT cost_pico, true_cost_pico, used_input_tokens, used_output_tokens, used_output_allowance, "
+        "longest_output_tokens FROM batch WHERE settled_at IS NOT NULL AND discard = 0 "
+        "UNION ALL SELECT cost_pico, true_cost_pico, used_input_tokens, used_output_tokens, used_output_allowance, "
+        "longest_output_tokens FROM direct_group WHERE requests > 0)"
     ).fetchone()
     return Answered(*row)

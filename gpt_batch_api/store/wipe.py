@@ -129,7 +129,7 @@ def _forget_task(tx: sqlite3.Connection) -> Wiped:
     rows: int = tx.execute("SELECT count(*) FROM output").fetchone()[0]
     for table in (
         "output", "raw_response", "response", "payload", "request", "sample", "response_schema",
-        "server_file", "push", "batch", "delivery", "event", "model_limit",
+        "direct_call", "direct_group", "server_file", "push", "batch", "delivery", "event", "model_limit",
     ):  # fmt: skip
         tx.execute(f"DELETE FROM {table}")
     drop_unused_content(tx)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gpt_batch_api.domain.errors import UserError
 from gpt_batch_api.domain.outcome import Outcome, Usage, Verdict
 from gpt_batch_api.domain.request import ResponseSchema
-from gpt_batch_api.endpoints.base import Choice, get_endpoint, read_json
+from gpt_batch_api.endpoints.base import Choice, get_endpoint, raw_body, read_json
 from gpt_batch_api.endpoints.schemas import find_model
 
 if TYPE_CHECKING:
@@ -183,15 +181,6 @@ class Parser:
 def complete_first(choices: tuple[Choice, ...]) -> list[Choice]:
     """*choices* in their order, but those that were cut off last."""
     return sorted(choices, key=lambda choice: choice.cut_off)
-
-
-def raw_body(raw: bytes | None) -> dict[str, Any]:
-    """The reply's body in a stored result line."""
-    if raw is None:
-        return {}
-    response = json.loads(raw).get("response")
-    body = response.get("body") if isinstance(response, Mapping) else None
-    return body if isinstance(body, dict) else {}
 
 
 def _first_error(error: ValueError) -> str:

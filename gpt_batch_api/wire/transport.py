@@ -67,6 +67,11 @@ def _header_value(text: str | None, name: str) -> str | None:
     return text
 
 
+CALLS_PER_LANE = 10
+LANES_AT_ONCE = 9
+"""How many lanes are made together, at the least."""
+
+
 @dataclass(frozen=True)
 class Reply:
     """A successful reply: its JSON document, and the sandbox's name if a sandbox gave it."""
@@ -96,6 +101,7 @@ class Transport:
         self._chance = chance or random.Random()
         self._http_client = http_client
         self._client: AsyncOpenAI | None = None
+        self._lanes: list[AsyncOpenAI] = []
         self._ahead_s = 0.0
         self.was_answered = False
         """Whether the server has replied yet; from then on its time is known, as far as it tells it."""
@@ -127,11 +133,33 @@ class Transport:
                 raise SettingError(f"client_base_url is no address: {error}", "client_base_url") from error
         return self._client
 
+    def lane(self, number: int) -> AsyncOpenAI:
+        """The client for the *number*-th call in flight (from 0).
+
+        For each call the HTTP library looks at all connections of its pool, twice. So many calls at once share several
+        pools of a few connections each.
+        """
+        index = number // CALLS_PER_LANE
+        if index == 0 or self._http_client is not None:
+            return self.client
+        if len(self._lanes) < index:
+            from httpx2 import create_ssl_context
+            from openai import DefaultAsyncHttpxClient
+
+            trust = create_ssl_context()  # costs more than all else here, so it is shared
+            self._lanes += (
+                self.client.with_options(http_client=DefaultAsyncHttpxClient(verify=trust))
+                for _ in range(len(self._lanes), max(index, LANES_AT_ONCE))
+            )
+        return self._lanes[index - 1]
+
     async def close(self) -> None:
         """Close all connections."""
-        if self._client is not None:
-            await self._client.close()
-            self._client = None
+        for client in (self._client, *self._lanes):
+            if client is not None:
+                await client.close()
+        self._client = None
+        self._lanes.clear()
 
     async def once(self, call: Callable[[], Awaitable[T]]) -> T:
         """Make a call exactly once. Raises Trouble, or AccountError if the account itself is refused."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 
 from gpt_batch_api.domain.outcome import Outcome, Verdict
@@ -154,8 +155,8 @@ def _of_status(error: object) -> Trouble:
     if not facts.message:
         facts = replace(facts, message=_text_of(error))
     if not 400 <= error.status_code < 500 or error.status_code in _UNCERTAIN:
-        return Lost(f"HTTP {error.status_code}: {facts.message}", retry_after_s=_retry_after(error))
-    return Refused(facts, retry_after_s=_retry_after(error), by_api=_is_object(error.response.content))
+        return Lost(f"HTTP {error.status_code}: {facts.message}", retry_after_s=retry_after(error.response.headers))
+    return Refused(facts, retry_after_s=retry_after(error.response.headers), by_api=_is_object(error.response.content))
 
 
 def _blotted(text: str, secret: str) -> str:
@@ -174,11 +175,8 @@ def _text_of(error: object) -> str:
     return str(message)[:500]
 
 
-def _retry_after(error: object) -> float | None:
-    import openai
-
-    assert isinstance(error, openai.APIStatusError)
-    headers = error.response.headers
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """How long the server asks to be left alone, in seconds; None if it does not say."""
     for name, factor in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         text = headers.get(name, "")
         if re.fullmatch(r"\d+(\.\d+)?", text):

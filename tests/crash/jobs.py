@@ -60,3 +60,8 @@ def document(folder: Path, url: str) -> int:
     """8 requests in 2 batches into one document, and postprocessing."""
     values = {**QUICK, "max_batch_requests": 4, "postprocess_output": "if_written"}
     return DocumentTask(client_base_url=url, task_dir=folder, **values).main()
+
+
+def direct(folder: Path, url: str) -> int:
+    """8 requests by direct calls, three at a time."""
+    return two_batches(folder, url, force_direct=True, max_direct_concurrency=3)

@@ -174,3 +174,15 @@ def test_it_must_be_open_and_cannot_run_dry(server: SandboxProcess, tasks: Path)
 def test_only_one_process_may_own_a_job(server: SandboxProcess, tasks: Path) -> None:
     with requester(server, tasks), pytest.raises(UserError, match="This task is in use"), requester(server, tasks):
         pass
+
+
+def test_a_job_can_go_by_direct_calls(server: SandboxProcess, tasks: Path) -> None:
+    with requester(server, tasks, max_session_requests=5) as job:
+        job.add(requests(8))
+        assert job.direct() == 5
+        assert job.direct() == 0, "the session's limit is reached"
+        with job.process() as results:
+            assert sorted(result.value.word for result in results) == [f"word-{index:05}" for index in range(5)]
+    with requester(server, tasks) as job:
+        assert job.direct() == 3
+    assert batches_of(server, tasks, "job") == []

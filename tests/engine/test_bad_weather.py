@@ -191,9 +191,17 @@ class TestBatches:
         assert query(tasks, "SELECT count(*), max(attempt) FROM request WHERE expiries = 1") == [(4, 1)]
         assert query(tasks, "SELECT sum(requests) FROM ledger") == [(8,)], "what did not run counts against no limit"
 
-    def test_a_request_that_expires_too_often_fails(self, weather: Any, tasks: Path) -> None:
+    def test_a_request_that_expires_too_often_goes_by_a_direct_call(self, weather: Any, tasks: Path) -> None:
         with weather("batches: [{fault: expire, after_fraction: 0}]") as server:
             assert ToyTask(settings_for(server, tasks), max_expiries=2).run()
+            assert len(batches_of(server, tasks)) == 2
+            assert len(rows_of(tasks)) == 8
+        assert query(tasks, "SELECT DISTINCT state, attempt, expiries FROM request") == [("succeeded", 1, 2)]
+        assert query(tasks, "SELECT count(*) FROM response WHERE group_id IS NOT NULL") == [(8,)]
+
+    def test_a_request_that_expires_too_often_fails_if_it_may_not_go_direct(self, weather: Any, tasks: Path) -> None:
+        with weather("batches: [{fault: expire, after_fraction: 0}]") as server:
+            assert ToyTask(settings_for(server, tasks), max_expiries=2, min_batch_requests=0).run()
             assert len(batches_of(server, tasks)) == 3
         assert query(tasks, "SELECT DISTINCT state, reason, expiries FROM request") == [("failed", "expired", 2)]
 

@@ -20,6 +20,7 @@ FREE = Limits(
     remote=RemoteLimits(BIG, BIG, BIG, BIG, BIG),
     session=TotalLimits(BIG, BIG, BIG),
     task=TotalLimits(BIG, BIG, BIG),
+    direct=TotalLimits(BIG, BIG, BIG),
 )
 """No limit at all."""
 UNUSED = Total()
@@ -232,6 +233,7 @@ class TestAll:
             remote=RemoteLimits.of(settings),
             session=TotalLimits.of_session(settings),
             task=TotalLimits.of_task(settings),
+            direct=TotalLimits.of_direct(settings),
         )
         assert (limits.session.requests, limits.remote.batches) == (7, 3)
         assert limits.task.requests > limits.session.requests

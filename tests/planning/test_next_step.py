@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpt_batch_api.domain.ending import Ending, Over
+from gpt_batch_api.domain.outcome import Source
 from gpt_batch_api.planning.admission import Hold
 from gpt_batch_api.planning.next_step import (
     DecideFailure,
@@ -69,6 +70,7 @@ BOOKING: list[tuple[dict[str, Any], Step]] = [
     ({"orphan_due_s": 0.0}, FindOrphans()),
     ({"remote_batches": 2, "poll_due_s": 0.0}, Poll()),
 ]
+BAD, WORSE = Source("batch", 51), Source("group", 52)
 SENDABLE: list[tuple[dict[str, Any], Step]] = [
     ({"sealed": (local(41), local(42))}, Push(41)),
 ]
@@ -76,7 +78,7 @@ PREPARABLE: list[tuple[dict[str, Any], Step]] = [
     ({"piles": (pile(full=True),)}, Seal(CHAT, MODEL)),
     ({"generator": Generator.OPEN}, Generate()),
 ]
-FAILED: tuple[dict[str, Any], Step] = ({"failed_batches": (51, 52), "failures_allowed": 1}, DecideFailure(51))
+FAILED: tuple[dict[str, Any], Step] = ({"failed_batches": (BAD, WORSE), "failures_allowed": 1}, DecideFailure(BAD))
 RANKING = [*BOOKING, FAILED, *SENDABLE, *PREPARABLE]
 
 
@@ -168,7 +170,7 @@ class TestWhatOnlyTheUserCanDecide:
         "facts", [*WORK, {}, {"remote_batches": 3}], ids=lambda facts: next(iter(facts), "nothing")
     )
     def test_a_failed_batch_stops_the_run(self, facts: dict[str, Any]) -> None:
-        now = replace(IDLE, failed_batches=(51,), failures_allowed=0, **facts)
+        now = replace(IDLE, failed_batches=(BAD,), failures_allowed=0, **facts)
         assert next_step(now) == Over(Ending.STOPPED)
 
     @pytest.mark.parametrize("facts", WORK, ids=lambda facts: next(iter(facts)))
@@ -219,17 +221,17 @@ class TestWhatOnlyTheUserCanDecide:
         assert next_step(replace(IDLE, **facts, **stop)) == step
 
     @pytest.mark.parametrize(
-        ("allowed", "step"), [(0, Over(Ending.STOPPED)), (1, DecideFailure(51)), (2, DecideFailure(51))]
+        ("allowed", "step"), [(0, Over(Ending.STOPPED)), (1, DecideFailure(BAD)), (2, DecideFailure(BAD))]
     )
     def test_as_many_failures_are_decided_as_the_user_allowed(self, allowed: int, step: Step) -> None:
-        assert next_step(replace(IDLE, failed_batches=(51, 52), failures_allowed=allowed)) == step
+        assert next_step(replace(IDLE, failed_batches=(BAD, WORSE), failures_allowed=allowed)) == step
 
     def test_a_failed_batch_is_decided_though_the_run_stops_then(self) -> None:
         """The user has allowed it; the safety stop still stands afterwards."""
         now = replace(
-            IDLE, failed_batches=(51,), failures_allowed=1, safety_stop="too many bad batches", piles=(pile(),)
+            IDLE, failed_batches=(BAD,), failures_allowed=1, safety_stop="too many bad batches", piles=(pile(),)
         )
-        assert next_step(now) == DecideFailure(51)
+        assert next_step(now) == DecideFailure(BAD)
         assert next_step(replace(now, failed_batches=())) == Over(Ending.STOPPED, ("too many bad batches",))
 
 

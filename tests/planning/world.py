@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from gpt_batch_api.domain.ending import Over
+from gpt_batch_api.domain.outcome import Source
 from gpt_batch_api.planning.admission import Hold
 from gpt_batch_api.planning.next_step import (
     DecideFailure,
@@ -143,7 +144,7 @@ class World:
             rows_to_deliver=self.rows_waiting > 0,
             files_to_sweep=self.leftovers > 0,
             doubtful=tuple(Doubtful(id, self.batches[id].look_at - self.now) for id in self.doubtful),
-            failed_batches=tuple(self.failed),
+            failed_batches=tuple(Source("batch", id) for id in self.failed),
             failures_allowed=self.rules.failures_allowed - self.decided,
             safety_stop="too many bad batches" if self.bad >= self.rules.max_bad else None,
             remote_batches=len(self.remote),
@@ -231,8 +232,8 @@ class World:
                 self._resolve(id)
             case FindOrphans():
                 self._find_orphans()
-            case DecideFailure(id):
-                self._decide(id)
+            case DecideFailure(source):
+                self._decide(source.id)
             case Poll():
                 self._poll()
             case Push(id):

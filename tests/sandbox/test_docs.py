@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import yaml
 
 from gpt_batch_api.sandbox import plan as plan_module
 from gpt_batch_api.sandbox.operations import OPERATIONS
 from gpt_batch_api.sandbox.plan import BatchRule, CallRule, LineRule, Plan
-from gpt_batch_api.sandbox.plan_file import load_plan, plan_names
+from gpt_batch_api.sandbox.plan_file import load_plan, parse_plan, plan_names
 
 TEXT = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text(encoding="utf-8")
 ROWS = dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|", TEXT, re.MULTILINE))
@@ -68,3 +69,36 @@ def test_the_example_is_a_plan(tmp_path: Path) -> None:
     path.write_text(example, encoding="utf-8")
     plan = load_plan(path)
     assert (plan.seed, len(plan.faults), len(plan.lines), len(plan.batches)) == (7, 3, 2, 1)
+
+
+def snippets() -> list[str]:
+    """The plans in the tables of verdicts."""
+    tables = TEXT.partition("### Every verdict on demand")[2].partition("\n## ")[0]
+    return re.findall(
+        r"`((?:faults|lines|batches|answers|limits|rate_limits|billing_error|flex|enq)\w*: [^`]*)`", tables
+    )
+
+
+@pytest.mark.parametrize("snippet", snippets())
+def test_each_plan_in_the_tables_of_verdicts_is_one(snippet: str) -> None:
+    """A user copies it."""
+    document = yaml.load(snippet, yaml.BaseLoader)
+    [(name, value)] = document.items()
+    if isinstance(value, list):  # words stay words in the base loader, and rules have numbers
+        value = [{key: _number(entry) for key, entry in rule.items()} for rule in value]
+    else:
+        value = {key: _number(entry) for key, entry in value.items()} if isinstance(value, dict) else _number(value)
+    parse_plan({name: value})
+
+
+def _number(text: str) -> Any:
+    loaded = yaml.safe_load(text)
+    return loaded if isinstance(loaded, int | float) else text
+
+
+def test_the_tables_of_verdicts_name_every_fault() -> None:
+    """So none is forgotten there."""
+    tables = TEXT.partition("### Every verdict on demand")[2].partition("\n## ")[0]
+    for kinds in (plan_module.CallFault, plan_module.LineFaultKind, plan_module.BatchFaultKind):
+        for kind in set(get_args(kinds)) - {"fatal"}:
+            assert f"fault: {kind}" in tables, kind

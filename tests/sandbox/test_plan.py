@@ -37,6 +37,7 @@ answers: {answer_tokens: 9, refusal_rate: 0.1, length_rate: 0.2, broken_json_rat
           cache_write_rate: 0.5, always_maximum: true}
 rate_limits: {requests_per_minute: 1, tokens_per_minute: 2, retry_after: false}
 latency_s: 0.5
+latency_spread_s: 0.25
 flex_unavailable_rate: 0.6
 billing_error: insufficient_quota
 unknown_file: fail
@@ -131,6 +132,16 @@ def test_a_rule_for_an_unknown_operation_is_a_mistake() -> None:
     )
 
 
+def test_a_fault_of_answers_for_an_operation_that_gives_none_is_a_mistake() -> None:
+    """It would never strike either."""
+    assert mistake({"faults": [{"on": "files.*", "fault": "refusal"}]}) == (
+        "my.yaml: faults[0].fault: 'refusal' is a fault of answers, and 'files.*' gives none; use it on chat.create, "
+        "responses.create, embeddings.create or direct."
+    )
+    for place in ("direct", "*", "chat.create"):
+        parse_plan({"faults": [{"on": place, "fault": "refusal"}]})
+
+
 def test_a_file_that_is_no_yaml_is_named_with_its_line(tmp_path: Path) -> None:
     """As is a file that is not there."""
     path = tmp_path / "bad.yaml"
@@ -199,7 +210,7 @@ def test_a_stubborn_client_gets_through_bad_weather(make_rig: MakeRig, name: str
         created = patiently(lambda: rig.create(uploaded.id))  # noqa: B023
         rig.advance(3600)
         batch = patiently(lambda: rig.client.batches.retrieve(created.id))  # noqa: B023
-        assert batch.status in ("completed", "expired", "cancelled")
+        assert batch.status in ("failed", "completed", "expired")
         for raw in patiently(lambda: rig.raw_lines(batch.output_file_id)):  # noqa: B023
             try:
                 waiting.pop(json.loads(raw)["custom_id"], None)

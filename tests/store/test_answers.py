@@ -8,7 +8,7 @@ import pytest
 
 from gpt_batch_api.domain.errors import InternalError
 from gpt_batch_api.domain.hooks import Ended, ToHand
-from gpt_batch_api.domain.outcome import SUCCESS, Outcome, Usage, Verdict
+from gpt_batch_api.domain.outcome import SUCCESS, Outcome, Source, Usage, Verdict
 from gpt_batch_api.domain.states import RequestState
 from gpt_batch_api.store import responses
 from gpt_batch_api.store.responses import Answer, Awaiting
@@ -50,8 +50,8 @@ def test_answers_are_awaited_with_what_is_needed_to_judge_them(desk: Desk) -> No
     other_batch, others = ended(desk, "c")
     found = responses.awaiting(desk.db, batch_id, [*ids, *others, 999])
     assert found == {
-        ids[0]: Awaiting(ids[0], 1, 1, 0, False, 7, 20, 1),
-        ids[1]: Awaiting(ids[1], 1, 1, 0, False, 7, 20, 2),
+        ids[0]: Awaiting(ids[0], 1, "gpt-4o-mini", 1, 0, False, 7, 20, 1),
+        ids[1]: Awaiting(ids[1], 1, "gpt-4o-mini", 1, 0, False, 7, 20, 2),
     }
     assert list(responses.awaiting(desk.db, other_batch, ids)) == []
 
@@ -235,10 +235,10 @@ def test_attempts_are_counted_up_to_the_limit(desk: Desk) -> None:
 def test_a_batch_counts_what_the_task_made_of_its_answers(desk: Desk) -> None:
     """The server's successes that the task rejected are none."""
     desk.answered("a", "b", "c")
-    assert responses.succeeded_of_batch(desk.db, 1) == 0
+    assert responses.succeeded_of(desk.db, Source("batch", 1)) == 0
     first, second, third = (answer.request_id for answer in desk.to_hand())
     desk.hand({first: RequestState.SUCCEEDED, second: RequestState.FAILED, third: RequestState.QUEUED})
-    assert responses.succeeded_of_batch(desk.db, 1) == 1
+    assert responses.succeeded_of(desk.db, Source("batch", 1)) == 1
 
 
 # ---------------------------------------------------------------- raw answers
@@ -269,7 +269,7 @@ def test_without_keep_raw_only_what_the_task_has_still_to_see_is_kept(desk: Desk
     assert raw_count(desk) == 1
     assert [(answer.request_id, answer.raw) for answer in desk.to_hand()] == [(ids[0], b"{}")]
     with desk.store.transaction() as tx:
-        responses.release_held(tx, responses.held_of_batch(tx, batch_id, limit=9), retry=False)
+        responses.release_held(tx, responses.held_of(tx, Source("batch", batch_id), limit=9), retry=False)
     assert [(answer.outcome, answer.raw) for answer in desk.to_hand()][1:] == [(FATAL, None)]
 
 
@@ -290,12 +290,12 @@ def test_held_requests_are_told_with_their_reasons(desk: Desk) -> None:
     desk.settle(batch_id, [fatal(ids[0]), good(ids[1]), fatal(ids[2])], failure="bad")
     other_batch, others = ended(desk, "x")
     desk.settle(other_batch, [fatal(others[0])], failure="bad")
-    held = responses.held_of_batch(desk.db, batch_id, limit=9)
+    held = responses.held_of(desk.db, Source("batch", batch_id), limit=9)
     assert [(request.id, request.key.sample_key, request.outcome) for request in held] == [
         (ids[0], "a", FATAL),
         (ids[2], "c", FATAL),
     ]
-    assert len(responses.held_of_batch(desk.db, batch_id, limit=1)) == 1
+    assert len(responses.held_of(desk.db, Source("batch", batch_id), limit=1)) == 1
 
 
 def test_held_requests_wait(desk: Desk) -> None:
@@ -310,10 +310,10 @@ def test_held_requests_are_asked_again(desk: Desk) -> None:
     batch_id, ids = ended(desk, "a")
     desk.settle(batch_id, [fatal(ids[0])], failure="bad")
     with desk.store.transaction() as tx:
-        responses.release_held(tx, responses.held_of_batch(tx, batch_id, limit=9), retry=True)
+        responses.release_held(tx, responses.held_of(tx, Source("batch", batch_id), limit=9), retry=True)
     assert desk.table("SELECT state, attempt FROM request") == [("queued", 2)]
     assert not responses.any_to_hand(desk.db)
-    assert responses.held_of_batch(desk.db, batch_id, limit=9) == []
+    assert responses.held_of(desk.db, Source("batch", batch_id), limit=9) == []
 
 
 def test_held_requests_count_as_failed(desk: Desk) -> None:
@@ -321,7 +321,7 @@ def test_held_requests_count_as_failed(desk: Desk) -> None:
     batch_id, ids = ended(desk, "a")
     desk.settle(batch_id, [fatal(ids[0])], failure="bad")
     with desk.store.transaction() as tx:
-        responses.release_held(tx, responses.held_of_batch(tx, batch_id, limit=9), retry=False)
+        responses.release_held(tx, responses.held_of(tx, Source("batch", batch_id), limit=9), retry=False)
     assert [answer.outcome for answer in desk.hand(RequestState.FAILED)] == [FATAL]
     assert desk.sample("a")["status"] == "failed"
     assert not responses.any_to_hand(desk.db)
@@ -332,13 +332,13 @@ def test_a_request_held_twice_belongs_to_its_latest_batch(desk: Desk) -> None:
     batch_id, ids = ended(desk, "a")
     desk.settle(batch_id, [fatal(ids[0])], failure="bad")
     with desk.store.transaction() as tx:
-        responses.release_held(tx, responses.held_of_batch(tx, batch_id, limit=9), retry=True)
+        responses.release_held(tx, responses.held_of(tx, Source("batch", batch_id), limit=9), retry=True)
     again = desk.seal(ids)
     desk.push(again)
     desk.end(again)
     desk.settle(again, [fatal(ids[0])], failure="bad again")
-    assert responses.held_of_batch(desk.db, batch_id, limit=9) == []
-    assert [request.id for request in responses.held_of_batch(desk.db, again, limit=9)] == ids
+    assert responses.held_of(desk.db, Source("batch", batch_id), limit=9) == []
+    assert [request.id for request in responses.held_of(desk.db, Source("batch", again), limit=9)] == ids
 
 
 # ---------------------------------------------------------------- samples by status

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from gpt_batch_api.domain.errors import StoreError
+from gpt_batch_api.domain.outcome import Source
 from gpt_batch_api.domain.request import RequestKey
 from gpt_batch_api.domain.states import RequestState
 from gpt_batch_api.store import ledger, pushes, requests, responses, snapshot, tasks, wipe
@@ -207,7 +208,9 @@ def test_what_is_alive_is_in_the_copy(original: Path, folder: Path) -> None:
         assert [item.id for item in requests.queued(dry.db, endpoint=CHAT, model=MODEL)] == queued
         assert list(requests.lines_of(dry.db, queued)) == list(requests.lines_of(desk.db, queued))
         assert dry.to_hand() == desk.to_hand()
-        assert responses.held_of_batch(dry.db, 2, limit=9) == responses.held_of_batch(desk.db, 2, limit=9)
+        assert responses.held_of(dry.db, Source("batch", 2), limit=9) == responses.held_of(
+            desk.db, Source("batch", 2), limit=9
+        )
         assert pushes.open_pushes(dry.db) == pushes.open_pushes(desk.db)
         for batch_id in range(1, 6):
             assert dry.batch(batch_id) == desk.batch(batch_id)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gpt_batch_api.domain.errors import InternalError, StateConflict
+from gpt_batch_api.domain.outcome import Source
 from gpt_batch_api.domain.states import (
     BATCH_MOVES,
     PUSH_MOVES,
@@ -258,7 +259,7 @@ BREAKS: dict[str, str] = {
     "an answer that gives money back": "UPDATE response SET cost_pico = -1",
     "an answer of no request": "UPDATE response SET request_id = 99",
     "a second answer to one try": (
-        "INSERT INTO response SELECT 99, request_id, try, attempt, batch_id, received_at, status_code, verdict, reason, "
+        "INSERT INTO response SELECT 99, request_id, try, attempt, batch_id, NULL, received_at, status_code, verdict, reason, "
         "message, 1, 0, 0, 1, 0, 0, 0, NULL, NULL, NULL FROM response"
     ),
     "handed without a verdict": "UPDATE response SET handed = 1",
@@ -427,7 +428,7 @@ def release_what_is_not_held(desk: Desk) -> None:
     desk.push(batch_id)
     desk.end(batch_id)
     desk.settle(batch_id, [fatal(ids[0])], failure="bad")
-    held = responses.held_of_batch(desk.db, batch_id, limit=9)
+    held = responses.held_of(desk.db, Source("batch", batch_id), limit=9)
     for _ in range(2):
         with desk.store.transaction() as tx:
             responses.release_held(tx, held, retry=True)

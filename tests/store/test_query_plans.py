@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
+from gpt_batch_api.domain.outcome import Source
 from gpt_batch_api.domain.states import BatchState
 from gpt_batch_api.store import batches, ledger, outbox, pushes, requests, responses, samples
 from tests.store.rig import CHAT, MODEL, Desk, keys_of, statements
@@ -38,9 +39,9 @@ HOT: dict[str, tuple[Query, tuple[str, ...]]] = {
         ("SCAN response USING INDEX response_to_hand", "SEARCH request", "SEARCH sample", "SEARCH raw_response"),
     ),
     "any_to_hand": (responses.any_to_hand, ("SCAN response USING INDEX response_to_hand",)),
-    "held_of_batch": (lambda db: responses.held_of_batch(db, 1, limit=5), ("INDEX",)),
-    "succeeded_of_batch": (
-        lambda db: responses.succeeded_of_batch(db, 1),
+    "held_of": (lambda db: responses.held_of(db, Source("batch", 1), limit=5), ("INDEX",)),
+    "succeeded_of": (
+        lambda db: responses.succeeded_of(db, Source("batch", 1)),
         ("SEARCH response USING INDEX response_batch",),
     ),
     "in_states": (

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gpt_batch_api.domain.hooks import Ended
-from gpt_batch_api.domain.outcome import SUCCESS, Outcome, Verdict
+from gpt_batch_api.domain.outcome import SUCCESS, Outcome, Source, Verdict
 from gpt_batch_api.domain.request import RequestKey
 from gpt_batch_api.domain.states import RequestState
 from gpt_batch_api.store import batches, ledger, pushes, requests, responses, samples, snapshot, tasks, wipe
@@ -440,7 +440,7 @@ class Life(RuleBasedStateMachine):
         """The user force-processes a failed batch."""
         batch = data.draw(st.sampled_from([batch for batch in self.batches.values() if batch.failure_open]))
         with self.desk.store.transaction() as tx:
-            held = responses.held_of_batch(tx, batch.id, limit=1000)
+            held = responses.held_of(tx, Source("batch", batch.id), limit=1000)
             responses.release_held(tx, held, retry=retry)
             batches.decide_failure(tx, batch.id)
         batch.failure_open = False
@@ -489,7 +489,7 @@ class Life(RuleBasedStateMachine):
         assert [batch_id for batch_id, _, _ in batches.unweighed(self.desk.db)] == ready
         for batch_id in ready:
             good = sum(one.batch == batch_id and one.task_verdict == "success" for one in self.tries)
-            assert responses.succeeded_of_batch(self.desk.db, batch_id) == good
+            assert responses.succeeded_of(self.desk.db, Source("batch", batch_id)) == good
             self.batches[batch_id].passed = int(good > 0)
             with self.desk.store.transaction() as tx:
                 batches.note_passed(tx, batch_id, passed=good > 0)

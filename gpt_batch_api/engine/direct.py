@@ -1,0 +1,558 @@
+"""The direct road: many calls in flight, their answers into the same books as those of batches.
+
+Each call is committed as *sending*, with its expected cost reserved, before it leaves; never more at once than
+`max_direct_concurrency`. Answers are booked as they come: all that have arrived since the last turn are one transaction,
+which also commits the next calls to leave. So a kill loses at most the calls in flight, and the disk is asked to sync
+once for many answers when they come fast.
+
+What a reply means for its call: an answer, good or bad, is booked like a line of a result file. What did not run (rate
+limits, overload, no connection) goes back to the queue without counting an attempt. Where the reply was lost, nobody
+knows whether the call ran: its reservation counts as spent (*unknown*), and it is asked again as another attempt.
+
+Answers are looked at in groups of `max_direct_requests`, as those of a batch are: a line in the log, one weight in
+`min_pass_ratio`, one decision in `process_failed_batches`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+
+from gpt_batch_api.domain.errors import AccountError, PayloadError, Unreachable
+from gpt_batch_api.domain.events import CallsUnknown, DirectExchange, DirectSettled, Waiting, WouldCall
+from gpt_batch_api.domain.outcome import Outcome, Road, Verdict
+from gpt_batch_api.domain.request import Load
+from gpt_batch_api.domain.words import count
+from gpt_batch_api.endpoints.base import get_endpoint
+from gpt_batch_api.endpoints.verdict import judge
+from gpt_batch_api.engine.booking import Booking, Judged
+from gpt_batch_api.engine.context import Context
+from gpt_batch_api.engine.intake import unbudgetable
+from gpt_batch_api.engine.weigh import weigh
+from gpt_batch_api.planning import pacing
+from gpt_batch_api.planning.batching import Room
+from gpt_batch_api.planning.next_step import Route
+from gpt_batch_api.planning.pacing import Ending, Pace, RateHeaders
+from gpt_batch_api.pricing.cost import cost_pico
+from gpt_batch_api.store import direct, ledger, requests
+from gpt_batch_api.store.direct import Call, Group, Ready
+from gpt_batch_api.wire import direct as wire_direct
+from gpt_batch_api.wire.direct import Reply
+from gpt_batch_api.wire.trouble import Lost, NotSent, Trouble
+
+CEILING = 500
+"""Calls in flight at most, if the user sets no maximum."""
+GRACE_S = 4.0
+"""How long answers are still waited for once a stop is wanted."""
+LOOK_S = 0.05
+"""How often calls in flight are looked at while something else is done."""
+READ_AHEAD = 32
+NOT_RUN = frozenset({"rate_limited", "slow_down", "resource_unavailable", "overloaded"})
+
+
+@dataclass
+class Flight:
+    """A call that has left."""
+
+    ready: Ready
+    call: Call
+    paced: pacing.Call | None = None
+    place: int = 0
+    started_s: float = 0.0
+    ended_s: float = 0.0
+    reply: Reply | None = None
+    trouble: Exception | None = None
+    task: asyncio.Task[None] | None = field(default=None, repr=False)
+
+
+class DirectRoad:
+    """All direct calls of one run."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._limits = context.limits.direct
+        self._ceiling = context.settings.limits.max_direct_concurrency or CEILING
+        self._paces: dict[str, Pace] = {}
+        self._flying: dict[int, Flight] = {}
+        self._places: list[int] = []
+        """Free ones below the highest taken: a call takes the lowest."""
+        self._landed: list[Flight] = []
+        self._news = asyncio.Event()
+        self._turned_s = float("-inf")
+        self._routes: Sequence[Route] | None = None
+        """Where calls go that leave as soon as others land; None while something else is done."""
+        self._turn_is_near = False
+        self._room: Room | None = None
+        """What session and task still allow, as far as this run of turns has counted it down."""
+        self._read: dict[Route, deque[Ready]] = {}
+        """What was read from the queues ahead; nobody else takes from them during a run of turns."""
+        self._read_to: dict[Route, int] = {}
+        """The last request that was read. What is put back behind it is found by the next run of turns."""
+        self._trouble: Exception | None = None
+        self._held = False
+        self.heard = False
+        """Whether the server has answered a call since this was last set back."""
+
+    @property
+    def in_flight(self) -> int:
+        """Calls whose answers are not booked yet."""
+        return len(self._flying)
+
+    @property
+    def due_s(self) -> float:
+        """Seconds until calls should be looked at again."""
+        return self._turned_s + LOOK_S - self._context.clock.monotonic()
+
+    async def run(self, routes: Sequence[Route], *, for_s: float) -> None:
+        """Book what has come and send what may go; for up to *for_s* seconds, go on doing so.
+
+        Raises AccountError or Unreachable once what has come is booked; other calls stay in flight.
+        """
+        clock = self._context.clock
+        until_s = clock.monotonic() + for_s
+        self._held = False
+        self._look_anew()
+        self._turn(routes)
+        self._routes = routes
+        try:
+            while True:
+                self._raise_trouble()
+                left_s = until_s - clock.monotonic()
+                if left_s <= 0 or self._held or self._context.interruption.wanted:
+                    return
+                pause_s = min(LOOK_S, left_s) if self._flying else self._pause_s(routes)
+                if pause_s is None:
+                    self._close_group()
+                    return
+                await self._news_within(min(left_s, pause_s))
+                if not self._landed:  # the pace may allow more by now
+                    self._turn(routes)
+        finally:
+            self._routes = None
+
+    def pretend(self, routes: Sequence[Route]) -> None:
+        """Do all but the calls (a dry run): show what would be sent now."""
+        context = self._context
+        self._look_anew()
+        leaving = list(self._choose(routes, paced=False))
+        if not leaving:
+            return
+        calls = [flight.call for flight in leaving]
+        with context.transaction() as tx:
+            direct.begin(tx, calls, session_id=context.session_id, now=context.clock.now())
+            context.tell(
+                WouldCall(
+                    requests=len(calls),
+                    input_tokens=sum(call.input_tokens for call in calls),
+                    cost_pico=sum(call.reserved_pico for call in calls),
+                )
+            )
+            if context.settings.requester.direct_verbose == "always":
+                for flight in leaving:
+                    show_request(context, flight.ready)
+
+    async def finish(self) -> None:
+        """Nothing more is sent. Answers that still come are booked; what has not come in time is given up."""
+        clock = self._context.clock
+        until_s = clock.monotonic() + wire_direct.DIRECT_S
+        if self._flying:
+            self._context.tell(Waiting(delay_s=0.0, reasons=(f"{count(self.in_flight, 'direct call')} to end",)))
+        while self._flying:
+            if self._context.interruption.wanted:
+                until_s = min(until_s, clock.monotonic() + GRACE_S)
+            self._turn(())
+            if clock.monotonic() >= until_s:
+                break
+            await self._news_within(LOOK_S)
+        self._trouble = None
+        await self._abandon()
+        self._close_group()
+
+    # ------------------------------------------------------------ one turn
+
+    def _turn(self, routes: Sequence[Route]) -> None:
+        """One transaction: book what has landed, commit what leaves next. Then let it leave."""
+        context = self._context
+        landed = [(flight, self._judge(flight)) for flight in self._landed]
+        leaving = [] if self._stops(landed) else list(self._choose(routes, landing=len(landed)))
+        if landed or leaving:
+            calls = [flight.call for flight in leaving]
+            with context.transaction() as tx:
+                self._book(tx, landed)
+                if calls:
+                    direct.begin(tx, calls, session_id=context.session_id, now=context.clock.now())
+        for flight, _ in landed:
+            del self._flying[flight.call.request_id]
+            heappush(self._places, flight.place)
+        del self._landed[: len(landed)]
+        for flight in leaving:
+            self._launch(flight)
+        self._turned_s = context.clock.monotonic()
+
+    def _stops(self, landed: Iterable[tuple[Flight, Judged | None]]) -> bool:
+        """Whether nothing new may leave after this: something has landed that must be looked at first."""
+        for flight, _ in landed:
+            if isinstance(flight.trouble, (NotSent, AccountError)):
+                self._trouble = flight.trouble
+        return self._trouble is not None
+
+    def _raise_trouble(self) -> None:
+        trouble, self._trouble = self._trouble, None
+        if isinstance(trouble, NotSent):
+            raise Unreachable(f"The server cannot be reached: {trouble}") from trouble
+        if trouble is not None:
+            raise trouble
+
+    # ------------------------------------------------------------ what leaves
+
+    def _choose(self, routes: Sequence[Route], *, landing: int = 0, paced: bool = True) -> Iterator[Flight]:
+        """The next calls, as many as limits and pace allow in the place of those that are *landing*."""
+        context = self._context
+        now_s = context.clock.monotonic()
+        free = self._ceiling - len(self._flying) + landing
+        for route in routes:
+            pace = self._pace(route.model)
+            while free > 0 and (not paced or pace.may_start(0, now_s=now_s)):
+                ready = self._next_in(route)
+                if ready is None:
+                    break
+                load = self._load(ready)
+                self._refuse_unfit(ready, load)
+                tokens = load.input_tokens + context.expected_output_tokens(load.output_allowance)
+                self._room = self._room or self._room_left()
+                if not self._room.fits(load) or (paced and not pace.may_start(tokens, now_s=now_s)):
+                    break
+                self._room = self._room.less(load)
+                self._read[route].popleft()
+                free -= 1
+                call = Call(ready.request.id, Road.DIRECT, load.input_tokens, load.cost_pico)
+                yield Flight(ready, call, pace.start(tokens, now_s=now_s) if paced else None, started_s=now_s)
+
+    def _look_anew(self) -> None:
+        self._room = None
+        self._read.clear()
+        self._read_to.clear()
+
+    def _next_in(self, route: Route) -> Ready | None:
+        """The first request in a queue; it stays there."""
+        read = self._read.setdefault(route, deque())
+        if not read:
+            least = self._context.settings.extra.max_expiries if route.expired_only else 0
+            read.extend(
+                direct.ready(
+                    self._context.db,
+                    endpoint=route.endpoint,
+                    model=route.model,
+                    least_expiries=least,
+                    after_id=self._read_to.get(route, 0),
+                    limit=READ_AHEAD,
+                )
+            )
+            if read:
+                self._read_to[route] = read[-1].request.id
+        return read[0] if read else None
+
+    def _room_left(self) -> Room:
+        db, limits = self._context.db, self._context.limits
+        session = Room.left(limits.session, after=ledger.session_total(db, self._context.session_id))
+        return session.smaller(Room.left(limits.task, after=ledger.task_total(db)))
+
+    def _load(self, ready: Ready) -> Load:
+        return direct_load(
+            self._context,
+            ready.request.model,
+            input_tokens=ready.request.input_tokens,
+            output_allowance=ready.request.output_allowance,
+        )
+
+    def _refuse_unfit(self, ready: Ready, load: Load) -> None:
+        """Raise PayloadError for a request that no direct call can carry."""
+        context = self._context
+        if not context.is_budgetable(bounded=ready.bounded, sureness=ready.sureness):
+            raise unbudgetable(requests.describe(context.db, ready.request.id), bounded=ready.bounded)
+        if not fits_direct(context, load):
+            key = requests.describe(context.db, ready.request.id)
+            raise PayloadError(
+                f"Request {key} alone has {load.input_tokens:,} input tokens, more than max_direct_ktokens or "
+                "max_direct_cost allow a direct call. Raise them, or let it go by the Batch API.",
+                sample_key=key.sample_key,
+            )
+
+    def _pace(self, model: str) -> Pace:
+        if model not in self._paces:
+            self._paces[model] = Pace(ceiling=self._ceiling)
+        return self._paces[model]
+
+    def _pause_s(self, routes: Sequence[Route]) -> float | None:
+        """How long to wait before anything may leave, with nothing in flight; None: nothing wants to."""
+        now_s = self._context.clock.monotonic()
+        pauses = [
+            self._pace(route.model).wait_s(0, now_s=now_s) or LOOK_S
+            for route in routes
+            if not self._pace(route.model).may_start(0, now_s=now_s)
+        ]
+        return min(pauses, default=None)
+
+    def _launch(self, flight: Flight) -> None:
+        flight.place = heappop(self._places) if self._places else len(self._flying)
+        self._flying[flight.call.request_id] = flight
+        flight.task = asyncio.get_running_loop().create_task(self._fly(flight))
+
+    async def _fly(self, flight: Flight) -> None:
+        try:
+            flight.reply = await wire_direct.ask(
+                self._context.remote,
+                endpoint=flight.ready.endpoint,
+                body=flight.ready.body,
+                timeout_s=wire_direct.DIRECT_S,
+                place=flight.place,
+            )
+        except (Trouble, AccountError) as trouble:
+            flight.trouble = trouble
+        flight.ended_s = self._context.clock.monotonic()
+        self._landed.append(flight)
+        if self._routes is not None and not self._turn_is_near:
+            self._turn_is_near = True
+            asyncio.get_running_loop().call_soon(self._turn_at_once)
+
+    def _turn_at_once(self) -> None:
+        """Book what has landed in this round of the event loop, and fill the places that are free."""
+        self._turn_is_near = False
+        if self._routes is None:
+            return
+        try:
+            self._turn(self._routes)
+        except Exception as error:
+            self._trouble = error
+        if self._trouble is not None or self._held or not self._flying:
+            self._news.set()
+
+    async def _news_within(self, longest_s: float) -> None:
+        """Wait until there is something to decide, but not longer than so."""
+        self._news.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(longest_s):
+                await self._news.wait()
+
+    # ------------------------------------------------------------ what has landed
+
+    def _book(self, tx: sqlite3.Connection, landed: Sequence[tuple[Flight, Judged | None]]) -> None:
+        context = self._context
+        back = [flight.call for flight, item in landed if item is None]
+        judged = [(flight, item) for flight, item in landed if item is not None]
+        if back:
+            direct.put_back(
+                tx, back, session_id=context.session_id, note="direct calls that did not run", now=context.clock.now()
+            )
+        while judged:
+            group = direct.open_group(tx, session_id=context.session_id, now=context.clock.now())
+            part = self._fitting(judged, group)
+            del judged[: len(part)]
+            self._book_part(tx, group, part, closes=bool(judged))
+
+    def _judge(self, flight: Flight) -> Judged | None:
+        """What came of a call; None if it did not run."""
+        reply, request = flight.reply, flight.ready.request
+        pace = self._pace(request.model)
+        if reply is None:
+            self._slow_down(pace, flight, Ending.TROUBLE)
+            if isinstance(flight.trouble, Lost):
+                why = f"no reply came ({flight.trouble}); whether the request ran is not known"
+                return Judged(request, Outcome(Verdict.RETRYABLE, LOST, why))
+            return None
+        self.heard = True
+        if reply.status == 200 and reply.body is not None:
+            reading = get_endpoint(flight.ready.endpoint).read(reply.body, structured=bool(request.structured))
+            used = reading.usage.input_tokens + reading.usage.output_tokens
+            self._slow_down(pace, flight, Ending.ANSWERED, used_tokens=used or None)
+            return Judged(request, reading.outcome, reading.usage, reply.status, _as_line(reply))
+        outcome = judge(reply.error)
+        self._slow_down(pace, flight, _ending(reply.status, outcome), used_tokens=0)
+        if outcome.verdict is Verdict.ACCOUNT:
+            self._trouble = AccountError(
+                f"The server refuses this account: {outcome.message}", code=outcome.reason, status=reply.status
+            )
+            return None
+        if outcome.reason in NOT_RUN and reply.status in (429, 503):
+            return None
+        if reply.body is None and (reply.status >= 500 or reply.status < 400):
+            why = f"the reply could not be read (HTTP {reply.status}); whether the request ran is not known"
+            return Judged(request, Outcome(Verdict.RETRYABLE, LOST, why), status=reply.status)
+        return Judged(request, outcome, status=reply.status, raw=_as_line(reply) if reply.body is not None else None)
+
+    def _slow_down(self, pace: Pace, flight: Flight, ending: Ending, *, used_tokens: int | None = None) -> None:
+        assert flight.paced is not None
+        pace.end(
+            flight.paced,
+            ending,
+            used_tokens=used_tokens,
+            headers=None if flight.reply is None else RateHeaders.read(flight.reply.headers),
+            retry_after_s=None if flight.reply is None else flight.reply.retry_after_s,
+            now_s=flight.ended_s,
+        )
+
+    def _fitting(self, judged: Sequence[tuple[Flight, Judged]], group: Group) -> list[tuple[Flight, Judged]]:
+        """As many as the group still takes; one at least if it is empty."""
+        room = Room(self._limits.requests, self._limits.input_tokens, self._limits.cost_pico).less(group)
+        part: list[tuple[Flight, Judged]] = []
+        for flight, item in judged:
+            load = Load(1, 0, flight.call.input_tokens, 0, cost_pico=flight.call.reserved_pico)
+            if not room.fits(load) and (part or group.requests):
+                break
+            room = room.less(load)
+            part.append((flight, item))
+        return part
+
+    def _book_part(
+        self, tx: sqlite3.Connection, group: Group, part: Sequence[tuple[Flight, Judged]], *, closes: bool
+    ) -> None:
+        context, now = self._context, self._context.clock.now()
+        calls = [flight.call for flight, _ in part]
+        booking = Booking(context, group_id=group.id)
+        for road in {call.road for call in calls}:
+            booking.book(tx, [item for flight, item in part if flight.call.road is road], road=road)
+        unknown = sum(flight.call.reserved_pico for flight, item in part if item.outcome.reason == LOST)
+        direct.settle(
+            tx, calls, session_id=context.session_id, cost_pico=booking.sum.cost_pico, unknown_pico=unknown, now=now
+        )
+        failure = None
+        if booking.sum.held:
+            self._held = True
+            failure = f"requests that cannot succeed; the first: {booking.first_fatal}"
+        direct.add_to_group(
+            tx,
+            group.id,
+            calls,
+            booking.sum,
+            expected_input_tokens=booking.expected_input_tokens,
+            expected_output_tokens=booking.expected_output_tokens,
+            failure=failure,
+        )
+        self._show(part)
+        if closes or group.requests + len(part) >= self._limits.requests:
+            close_groups(context, tx, session_id=context.session_id)
+
+    def _show(self, part: Sequence[tuple[Flight, Judged]]) -> None:
+        """Tell of whole exchanges, if the user wants to see them (`direct_verbose`)."""
+        wanted = self._context.settings.requester.direct_verbose
+        if wanted == "never":
+            return
+        for flight, item in part:
+            bad = not item.outcome.ok
+            final = item.outcome.verdict is Verdict.FATAL or item.request.attempt > self._context.retrying.max_retries
+            if wanted == "always" or (bad and (wanted == "warn" or final)):
+                self._context.tell(
+                    DirectExchange(
+                        request=str(requests.describe(self._context.db, item.request.id)),
+                        endpoint=flight.ready.endpoint,
+                        body=flight.ready.body,
+                        outcome=item.outcome,
+                        usage=item.usage,
+                        cost_pico=cost_pico(
+                            item.usage, self._context.catalogue.prices(item.request.model), road=flight.call.road
+                        ),
+                        reply=flight.reply.content if flight.reply is not None else None,
+                        took_s=flight.ended_s - flight.started_s,
+                    )
+                )
+
+    # ------------------------------------------------------------ the end
+
+    async def _abandon(self) -> None:
+        """Break off what is still in flight; what it reserved counts as spent."""
+        left = list(self._flying.values())
+        for flight in left:
+            if flight.task is not None:
+                flight.task.cancel()
+        if not left:
+            return
+        await asyncio.wait([flight.task for flight in left if flight.task is not None])
+        context = self._context
+        with context.transaction() as tx:
+            direct.give_up(tx, [flight.call for flight in left], session_id=context.session_id, now=context.clock.now())
+            context.tell(CallsUnknown(count=len(left), cost_pico=sum(flight.call.reserved_pico for flight in left)))
+        self._flying.clear()
+        self._places.clear()
+        self._landed.clear()
+
+    def _close_group(self) -> None:
+        with self._context.transaction() as tx:
+            close_groups(self._context, tx, session_id=self._context.session_id)
+
+
+LOST = "lost_reply"
+
+
+def give_up_lost_calls(context: Context) -> None:
+    """At start-up: what an earlier process had in flight when it died is unknown."""
+    lost = direct.open_calls(context.db)
+    with context.transaction() as tx:
+        for session_id, calls in lost.items():
+            direct.give_up(tx, calls, session_id=session_id, now=context.clock.now())
+            context.tell(CallsUnknown(count=len(calls), cost_pico=sum(call.reserved_pico for call in calls)))
+        close_groups(context, tx, session_id=None)
+
+
+def close_groups(context: Context, tx: sqlite3.Connection, *, session_id: int | None) -> None:
+    """Close the open group of a session (None: of all), say how it went, and weigh it."""
+    for group in direct.close_groups(tx, session_id=session_id, now=context.clock.now()):
+        total = group.sum
+        context.tell(
+            DirectSettled(
+                group=group.id,
+                requests=group.requests,
+                succeeded=total.succeeded,
+                retried=total.retried,
+                failed=total.failed,
+                held=total.held,
+                expected_input_tokens=group.expected_input_tokens,
+                input_tokens=total.used_input_tokens,
+                expected_output_tokens=group.expected_output_tokens,
+                output_tokens=total.used_output_tokens,
+                output_allowance=total.used_output_allowance,
+                longest_output_tokens=total.longest_output_tokens,
+                expected_cost_pico=group.cost_pico,
+                cost_pico=total.cost_pico,
+                failure=group.failure,
+            )
+        )
+    weigh(context, tx)
+
+
+def direct_load(context: Context, model: str, *, input_tokens: int, output_allowance: int) -> Load:
+    """What one direct call weighs."""
+    cost = context.expected_cost_pico(
+        model, input_tokens=input_tokens, output_allowance=output_allowance, road=Road.DIRECT
+    )
+    return Load(1, 0, input_tokens, output_allowance, cost_pico=cost)
+
+
+def fits_direct(context: Context, load: Load) -> bool:
+    """Whether one request is light enough for a direct call (`max_direct_…`; 0 forbids them altogether)."""
+    limits = context.limits.direct
+    return Room(limits.requests, limits.input_tokens, limits.cost_pico).fits(load)
+
+
+def show_request(context: Context, ready: Ready) -> None:
+    """Tell of a request that would be sent, with all that it says."""
+    context.tell(
+        DirectExchange(
+            request=str(requests.describe(context.db, ready.request.id)), endpoint=ready.endpoint, body=ready.body
+        )
+    )
+
+
+def _ending(status: int, outcome: Outcome) -> Ending:
+    if outcome.reason in NOT_RUN:
+        return Ending.RATE_LIMITED if status == 429 else Ending.TROUBLE
+    return Ending.TROUBLE if status >= 500 or status in (408, 409) else Ending.OTHER
+
+
+def _as_line(reply: Reply) -> bytes:
+    """The reply in the form of a result line, in which all answers are kept."""
+    return b'{"response":{"status_code":%d,"body":%s},"error":null}' % (reply.status, reply.content.strip())

@@ -1,0 +1,77 @@
+"""One direct call: a request's exact bytes out, the reply's bytes back, whatever they say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gpt_batch_api.endpoints.verdict import ServerError
+from gpt_batch_api.wire.transport import Transport
+from gpt_batch_api.wire.trouble import retry_after
+
+DIRECT_S = 600.0
+"""How long an answer may take; the provider's own limit."""
+FLEX_S = 900.0
+"""Flex calls wait for a free machine."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A reply with its HTTP status. `body` is its JSON object; None if it is none."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+    body: dict[str, Any] | None
+    retry_after_s: float | None
+
+    @property
+    def error(self) -> ServerError:
+        """The error it tells of."""
+        return ServerError.read(self.body if self.body is not None else _text(self.content), status=self.status)
+
+
+async def ask(transport: Transport, *, endpoint: str, body: bytes, timeout_s: float, place: int = 0) -> Reply:
+    """Make one call, exactly once. *place*: which of the calls in flight it is, from 0.
+
+    Raises NotSent if the server had nothing of it, Lost if no reply came.
+    """
+    import httpx2
+    from openai import APIStatusError
+
+    async def call() -> Reply:
+        try:
+            response = await transport.lane(place).post(
+                endpoint.removeprefix("/v1"),
+                cast_to=httpx2.Response,
+                content=body,
+                options={
+                    "headers": {"Content-Type": "application/json"},
+                    "timeout": httpx2.Timeout(timeout_s, connect=10.0),
+                    "max_retries": 0,
+                },
+            )
+        except APIStatusError as error:
+            response = error.response
+        return _reply(response)
+
+    return await transport.once(call)
+
+
+def _reply(response: Any) -> Reply:
+    content = response.content
+    return Reply(response.status_code, response.headers, content, _object(content), retry_after(response.headers))
+
+
+def _object(content: bytes) -> dict[str, Any] | None:
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _text(content: bytes) -> str:
+    return content[:2000].decode(errors="replace")

@@ -1,0 +1,156 @@
+"""The direct road: calls in flight, booked as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpt_batch_api.domain.errors import AccountError
+from gpt_batch_api.sandbox.child import SandboxProcess
+from gpt_batch_api.task_manager import Result, Sample
+from tests.toy import QUICK_PLAN, ToyTask, ask, batches_of, query, rows_of, sandbox, settings_for
+
+
+@pytest.fixture
+def weather(tmp_path: Path) -> Any:
+    """A sandbox with a plan of one's own."""
+
+    @contextmanager
+    def start(plan: str) -> Iterator[SandboxProcess]:
+        with sandbox(tmp_path / "server", QUICK_PLAN + plan) as process:
+            yield process
+
+    return start
+
+
+def books(tasks: Path) -> tuple[int, int, int, int]:
+    """(spent, reserved, unlinked, cost of all answers), in picodollars."""
+    spent, reserved, unlinked, linked = query(
+        tasks,
+        "SELECT sum(spent_pico), sum(reserved_pico), sum(unlinked_pico), "
+        "(SELECT coalesce(sum(cost_pico), 0) FROM response) FROM ledger",
+    )[0]
+    return spent, reserved, unlinked, linked
+
+
+def test_everything_goes_by_direct_calls_if_wanted(server: SandboxProcess, tasks: Path) -> None:
+    assert ToyTask(settings_for(server, tasks), force_direct=True).run()
+    assert sorted(row["key"] for row in rows_of(tasks)) == [f"word-{index:05}" for index in range(8)]
+    assert batches_of(server, tasks) == []
+    spent, reserved, unlinked, linked = books(tasks)
+    assert spent == linked > 0
+    assert reserved == unlinked == 0
+
+
+def test_a_small_remainder_goes_by_direct_calls(server: SandboxProcess, tasks: Path) -> None:
+    """6 make a full batch, 2 are left: fewer than min_batch_requests."""
+    assert ToyTask(settings_for(server, tasks), max_batch_requests=6, min_batch_requests=3).run()
+    assert [batch["request_counts"]["total"] for batch in batches_of(server, tasks)] == [6]
+    assert query(tasks, "SELECT requests, n_succeeded FROM direct_group") == [(2, 2)]
+    assert len(rows_of(tasks)) == 8
+
+
+def test_limits_of_the_session_hold_for_direct_calls(
+    server: SandboxProcess, tasks: Path, log: pytest.LogCaptureFixture
+) -> None:
+    for sent in (3, 6, 8):
+        done = ToyTask(settings_for(server, tasks), force_direct=True, max_session_requests=3).run()
+        assert query(tasks, "SELECT count(*) FROM response") == [(sent,)]
+        assert done == (sent == 8)
+    assert "max_session_requests: 3 of 3 used, 1 more needed" in log.text
+
+
+def test_a_rate_limit_costs_no_attempt(weather: Any, tasks: Path) -> None:
+    with weather(
+        "faults: [{on: direct, fault: status, status: 429, code: rate_limit_exceeded, nth: [2, 3, 5]}]"
+    ) as server:
+        assert ToyTask(settings_for(server, tasks), force_direct=True).run()
+        assert len(rows_of(tasks)) == 8
+    assert query(tasks, "SELECT max(attempt), max(tries) FROM request") == [(1, 1)]
+    spent, reserved, unlinked, linked = books(tasks)
+    assert (spent, reserved, unlinked) == (linked, 0, 0)
+
+
+def test_a_lost_reply_counts_as_spent_and_is_asked_again(weather: Any, tasks: Path) -> None:
+    """Nobody knows whether it ran, so the books say that it did."""
+    with weather("faults: [{on: direct, fault: lose_after, nth: [2]}]") as server:
+        assert ToyTask(settings_for(server, tasks), force_direct=True).run()
+        assert len(rows_of(tasks)) == 8
+        assert len(ask(server, "/sandbox/state")["calls"]) > 0
+    spent, reserved, unlinked, linked = books(tasks)
+    assert spent == linked + unlinked
+    assert unlinked > 0
+    assert reserved == 0
+    assert query(tasks, "SELECT reason, count(*) FROM response WHERE verdict = 'retryable' GROUP BY 1") == [
+        ("lost_reply", 1)
+    ]
+
+
+def test_a_request_that_cannot_succeed_is_held_and_the_user_decides(weather: Any, tasks: Path) -> None:
+    plan = "faults: [{on: direct, fault: status, status: 400, message: Bad word, match: word-00003}]"
+    with weather(plan) as server:
+        assert ToyTask(settings_for(server, tasks), force_direct=True).main() == 1
+        assert query(tasks, "SELECT state, count(*) FROM request WHERE state = 'held' GROUP BY 1") == [("held", 1)]
+        assert ToyTask(settings_for(server, tasks), force_direct=True, process_failed_batches=1).run()
+    assert len(rows_of(tasks)) == 7
+    assert query(tasks, "SELECT state, reason FROM request WHERE state = 'failed'") == [("failed", "invalid_request")]
+
+
+def test_a_billing_stop_keeps_everything(weather: Any, tasks: Path) -> None:
+    plan = "faults: [{on: direct, fault: status, status: 429, code: insufficient_quota, message: No money, nth: [3]}]"
+    with weather(plan) as server:
+        with pytest.raises(AccountError, match="No money"):
+            ToyTask(settings_for(server, tasks), force_direct=True).run()
+        assert query(tasks, "SELECT sum(reserved_pico) FROM ledger") == [(0,)]
+        assert ToyTask(settings_for(server, tasks), force_direct=True).run()
+        assert len(rows_of(tasks)) == 8
+    assert query(tasks, "SELECT max(attempt) FROM request") == [(1,)]
+
+
+def test_local_batches_are_dissolved_for_direct_calls(server: SandboxProcess, tasks: Path) -> None:
+    ToyTask(settings_for(server, tasks), max_session_requests=0, max_batch_requests=4).run()
+    assert query(tasks, "SELECT count(*) FROM batch WHERE state = 'sealed'") == [(2,)]
+    assert ToyTask(settings_for(server, tasks), force_direct=True).run()
+    assert batches_of(server, tasks) == []
+
+
+def test_a_dry_run_shows_the_requests(server: SandboxProcess, tasks: Path, log: pytest.LogCaptureFixture) -> None:
+    calls = ask(server, "/sandbox/state")["calls"]
+    settings = settings_for(server, tasks, force_direct=True, direct_verbose="always", max_session_requests=3)
+    assert not ToyTask(settings, dryrun=True).run()
+    assert ask(server, "/sandbox/state")["calls"] == calls
+    assert "3 requests would be sent by direct calls now" in log.text
+    assert log.text.count('Tell me about "word-0000') == 3
+
+
+@pytest.mark.parametrize(("wanted", "shown"), [("always", 8), ("warn", 2), ("error", 1), ("never", 0)])
+def test_exchanges_are_shown_as_wanted(
+    server: SandboxProcess, tasks: Path, log: pytest.LogCaptureFixture, wanted: str, shown: int
+) -> None:
+    class Picky(ToyTask):
+        def process_result(self, result: Result, sample: Sample) -> None:
+            if sample.key == "word-00001" and result.attempt == 1:
+                result.retry("once more")
+            elif sample.key == "word-00002":
+                result.fail("never")
+            else:
+                super().process_result(result, sample)
+
+    settings = settings_for(server, tasks, force_direct=True, direct_verbose=wanted)
+    assert Picky(settings).run()
+    exchanges = log.text.count("Tell me about")
+    assert exchanges == shown + (wanted == "always")
+
+
+def test_the_ceiling_of_calls_in_flight_holds(server: SandboxProcess, tasks: Path) -> None:
+    class Many(ToyTask):
+        count = 40
+
+    assert Many(settings_for(server, tasks), force_direct=True, max_direct_concurrency=3).run()
+    assert len(rows_of(tasks)) == 40
+    assert query(tasks, "SELECT max(-requests) FROM ledger WHERE kind = 'release'") in ([(None,)], [(0,)])
+    assert query(tasks, "SELECT max(requests) FROM ledger WHERE kind = 'reserve'")[0][0] <= 3
