@@ -43,6 +43,7 @@ def status_document(snapshot: Snapshot, *, settings: Settings, prefix: str) -> d
             "active": [_batch_document(batch) for batch in snapshot.active],
             "failed": [batch.id for batch in snapshot.failures],
         },
+        "direct": {"failed_groups": [group.id for group in snapshot.failed_groups]},
         "tokens": {
             "input": answered.input_tokens,
             "completion": answered.output_tokens,
@@ -162,3 +163,5 @@ def _limits(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str
 def _failures(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]:
     for batch in snapshot.failures:
         yield f"  FAILED     batch {batch.id}: {batch.failure}"
+    for group in snapshot.failed_groups:
+        yield f"  FAILED     direct group {group.id}: {group.failure}"

@@ -221,7 +221,8 @@ _SUMS = (
     "used_input_tokens", "used_output_tokens", "used_output_allowance", "longest_output_tokens", "cost_pico",
 )  # fmt: skip
 _COLUMNS = (
-    "id, requests, input_tokens, cost_pico, expected_input_tokens, expected_output_tokens, failure, n_succeeded, "
+    "id, requests, input_tokens, cost_pico, expected_input_tokens, expected_output_tokens, "
+    "iif(failure_open, failure, NULL) AS failure, n_succeeded, "
     "n_retried, n_failed, n_held, n_free, used_input_tokens, used_output_tokens, used_output_allowance, "
     "longest_output_tokens, true_cost_pico"
 )

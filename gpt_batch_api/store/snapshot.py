@@ -15,10 +15,11 @@ from pathlib import Path
 from gpt_batch_api.domain.delivery import Delivered
 from gpt_batch_api.domain.request import Load
 from gpt_batch_api.domain.states import BatchState, RequestState
-from gpt_batch_api.store import batches, ledger, outbox, tasks
+from gpt_batch_api.store import batches, direct, ledger, outbox, tasks
 from gpt_batch_api.store import requests as stored_requests
 from gpt_batch_api.store.batches import BatchRow
 from gpt_batch_api.store.connection import connect_readonly, explained
+from gpt_batch_api.store.direct import Group
 from gpt_batch_api.store.ledger import Booked
 from gpt_batch_api.store.tasks import Session, TaskRow
 
@@ -56,6 +57,8 @@ class Snapshot:
     finished_batches: int
     failures: tuple[BatchRow, ...]
     """Failed batches that wait for the user."""
+    failed_groups: tuple[Group, ...]
+    """Groups of direct calls with held requests, likewise."""
     booked: Booked
     archived: Booked
     session_booked: Booked
@@ -123,6 +126,7 @@ def _take(db: sqlite3.Connection) -> Snapshot:
         ),
         finished_batches=_finished_batches(db),
         failures=tuple(batches.with_open_failure(db)),
+        failed_groups=tuple(direct.with_open_failure(db)),
         booked=ledger.task_total(db),
         archived=ledger.archived_total(db),
         session_booked=ledger.session_total(db, session.id) if session else Booked(),

@@ -362,3 +362,24 @@ def test_the_embedded_sandbox_tells_of_a_bad_plan_in_one_line(tasks: Path, tmp_p
     with pytest.raises(UserError, match="timings") as caught:
         ToyTask(task_dir=tasks, sandbox=True, sandbox_plan=str(plan)).run()
     assert "\n" not in str(caught.value)
+
+
+def test_one_bad_row_among_a_thousand_holds_only_itself(
+    weather: Any, tasks: Path, log: pytest.LogCaptureFixture
+) -> None:
+    """999 are delivered at once; the one waits for the user with the server's words; the user decides; the task is done."""
+
+    class Thousand(ToyTask):
+        count = 1000
+
+    plan = "lines: [{fault: status, status: 400, message: This word is not allowed., match: word-00500}]"
+    with weather(plan) as server:
+        assert Thousand(settings_for(server, tasks)).main() == 1
+        assert len(rows_of(tasks)) == 999
+        assert query(tasks, "SELECT state, count(*) FROM request GROUP BY 1") == [("held", 1), ("succeeded", 999)]
+        assert "This word is not allowed." in log.messages[-1]
+        assert "--process_failed_batches 1" in log.messages[-1]
+        assert Thousand(settings_for(server, tasks), process_failed_batches=1).run()
+        assert files_of(server, tasks) == []
+    assert len(rows_of(tasks)) == 999
+    assert query(tasks, "SELECT state, count(*) FROM request GROUP BY 1") == [("failed", 1), ("succeeded", 999)]

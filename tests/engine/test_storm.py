@@ -1,0 +1,65 @@
+"""The packaged storm plan: 5xx, 429, lost replies, cut downloads, bad lines, an expiry, a token limit, refused rows."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from http.client import HTTPException
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+
+import pytest
+
+from gpt_batch_api.sandbox.child import SandboxProcess
+from tests.toy import QUICK, ToyTask, ask, query, rows_of
+
+
+class Many(ToyTask):
+    """Enough for two batches and a remainder."""
+
+    count = 60
+
+
+def files_on(server: SandboxProcess) -> list[str]:
+    """What lies on the server, asked until an answer gets through the storm."""
+    while True:
+        with suppress(HTTPError, URLError, ConnectionError, ValueError, HTTPException):
+            return [file["filename"] for file in ask(server, "/v1/files")["data"]]
+
+
+@pytest.mark.parametrize("force_direct", [False, True], ids=["batches and direct calls", "direct calls only"])
+def test_a_storm_ends_with_every_row_delivered_or_failed_with_a_reason(
+    tmp_path: Path, tasks: Path, force_direct: bool
+) -> None:
+    with SandboxProcess.start(tmp_path / "sandbox.db", plan="storm") as server:
+        values = {
+            **QUICK,
+            "client_base_url": server.url,
+            "task_dir": tasks,
+            "force_direct": force_direct,
+            "min_batch_requests": 10,
+            "max_batch_requests": 25,
+            "list_lag_wait": 8.0,
+            "remote_update_interval": 0.2,
+            "max_retries": 9,
+            "min_pass_ratio": 0.0,
+            "max_pass_failures": 99,
+            "process_failed_batches": -1,
+        }
+        assert Many(**values).run()
+        ends = dict(query(tasks, "SELECT state, count(*) FROM request GROUP BY 1"))
+        assert ends.pop("succeeded") + ends.pop("failed", 0) == 60
+        assert ends == {}
+        assert len({row["key"] for row in rows_of(tasks)}) == len(rows_of(tasks)) >= 58
+        failed = query(tasks, "SELECT DISTINCT reason FROM request WHERE state = 'failed'")
+        assert {reason for (reason,) in failed} <= {"invalid_request"}
+        assert files_on(server) == []
+        spent, reserved, unlinked, linked = query(
+            tasks,
+            "SELECT sum(spent_pico), sum(reserved_pico), sum(unlinked_pico), "
+            "(SELECT sum(cost_pico) FROM response) FROM ledger",
+        )[0]
+        billed = ask(server, "/sandbox/ledger")["total"]["cost_pico"]
+        lines_lost = query(tasks, "SELECT count(*) FROM response WHERE reason = 'missing'")[0][0]
+    assert (reserved, spent) == (0, linked + unlinked)
+    assert linked <= billed, "answers that were never paid for are booked"
+    assert billed <= spent or lines_lost, "something was paid that the books do not show"
