@@ -66,6 +66,60 @@ def test_step_a_generates_a_batch_without_executing_it(run: Command, server: San
     assert {line["url"] for line in lines} == {"/v1/chat/completions"}
 
 
+def direct_calls(server: SandboxProcess) -> int:
+    """How many direct calls the server has charged, for all tasks."""
+    return int(ask(server, "/sandbox/ledger")["roads"].get("direct", {"requests": 0})["requests"])
+
+
+def prints(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_step_b_shows_10_requests_without_executing_them(
+    run: Command, server: SandboxProcess, tasks: Path, log: pytest.LogCaptureFixture
+) -> None:
+    """B) Show 10 verbose examples of generated requests without actually executing them (after step A)."""
+    run("--max_session_requests 0 --max_batch_requests 100 --max_unpushed_batches 1")
+    before, calls = prints(tasks), ask(server, "/sandbox/state")["calls"]
+    log.clear()
+    assert run("--force_direct --direct_verbose always --max_session_requests 10 --dryrun") == 0
+    assert len([record for record in log.records if "json_schema" in record.message]) == 10
+    assert "10 requests would be sent by direct calls now" in log.text
+    assert prints(tasks) == before
+    assert ask(server, "/sandbox/state")["calls"] == calls
+
+
+def test_step_c_shows_10_requests_and_responses(
+    run: Command, server: SandboxProcess, tasks: Path, log: pytest.LogCaptureFixture
+) -> None:
+    """C) Show 10 verbose examples of generated requests and responses using the direct API (after A and B)."""
+    run("--max_session_requests 0 --max_batch_requests 100 --max_unpushed_batches 1")
+    before = direct_calls(server)
+    log.clear()
+    assert run("--force_direct --direct_verbose always --max_session_requests 10") == 3
+    exchanges = [record.message for record in log.records if "json_schema" in record.message]
+    assert len(exchanges) == direct_calls(server) - before == 10
+    assert all("completion" in text or "output" in text for text in exchanges)
+    assert remote(server, tasks) == []
+    assert query(tasks, "SELECT count(*) FROM response", PREFIX) == [(10,)]
+
+
+def test_step_d_executes_100_requests_and_shows_those_that_had_trouble(
+    run: Command, server: SandboxProcess, tasks: Path, log: pytest.LogCaptureFixture
+) -> None:
+    """D) Execute 100 requests using the direct API, and show those examples verbosely that had a warning or error."""
+    before = direct_calls(server)
+    assert run("--force_direct --direct_verbose warn --max_session_requests 100") == 3
+    assert direct_calls(server) - before == 100
+    bad = query(
+        tasks,
+        "SELECT count(*) FROM response WHERE verdict <> 'success' OR coalesce(task_verdict, 'success') <> 'success'",
+        PREFIX,
+    )[0][0]
+    assert len([record for record in log.records if "json_schema" in record.message]) == bad
+    assert remote(server, tasks) == []
+
+
 def test_step_e_executes_250_requests_and_tells_what_to_tune(
     run: Command, server: SandboxProcess, tasks: Path, log: pytest.LogCaptureFixture
 ) -> None:
@@ -144,3 +198,51 @@ def test_the_status_is_shown_without_executing_anything(
     assert "Task char_codes (CharCodesTask): not complete" in log.text
     assert "asked = 100 succeeded + 0 failed + 0 held + " in log.text
     assert "money      $0." in log.text
+
+
+def test_the_whole_page_in_one_go(
+    run: Command, server: SandboxProcess, tasks: Path, log: pytest.LogCaptureFixture
+) -> None:
+    """All safe steps, one after the other, on one task."""
+    # A) Initialise new task and generate a batch of 100 requests without actually executing the batch
+    assert run("--max_session_requests 0 --max_batch_requests 100 --max_unpushed_batches 1") == 3
+    assert (local_batch_sizes(tasks), remote(server, tasks)) == ([100], [])
+    # B) Show 10 verbose examples of generated requests without actually executing them
+    before = prints(tasks)
+    assert run("--force_direct --direct_verbose always --max_session_requests 10 --dryrun") == 0
+    assert prints(tasks) == before
+    # C) Show 10 verbose examples of generated requests and responses using the direct API
+    calls = direct_calls(server)
+    assert run("--force_direct --direct_verbose always --max_session_requests 10") == 3
+    assert direct_calls(server) - calls == 10
+    # D) Execute 100 requests using the direct API, and show those examples verbosely that had a warning or error
+    assert run("--force_direct --direct_verbose warn --max_session_requests 100") == 3
+    assert direct_calls(server) - calls == 110
+    # E) Execute 250 requests using the batch API
+    assert run("--max_batch_requests 250 --max_session_requests 250") == 3
+    assert remote(server, tasks) == [250]
+    for words in (r"max [0-9,]+ completion tokens", r"max [0-9,]+ tokens", r"completion ratio 0\.\d+"):
+        assert re.search(words, log.text), words
+    # F) Execute 1 USD worth of fresh requests using the batch API and an assumed completion ratio of 0.35
+    assert run("--assumed_completion_ratio 0.35 --only_process") == 3
+    assert remote(server, tasks) == [250]
+    assert run("--wipe_requests --assumed_completion_ratio 0.35 --max_batch_cost 1.00 --max_session_cost 1.00") in (
+        0,
+        3,
+    )
+    (most,) = query(tasks, "SELECT max(cost_pico) FROM batch", PREFIX)[0]
+    assert most <= 10**12
+    assert output_rows(tasks) > 0
+    # G) Reset the entire task to scratch and throw away any results obtained so far
+    assert run("--wipe_task --no_run --assumed_completion_ratio 0.35") == 0
+    assert states(tasks) == {}
+    assert output_rows(tasks) == 0
+    # H) Run the task normally to completion, respecting a batch queue limit of 5,000,000 tokens at a time
+    assert run("--assumed_completion_ratio 0.35 --max_remote_ktokens 5000") == 0
+    assert output_rows(tasks) == ALL
+    assert files_of(server, tasks, PREFIX) == []
+    # Get the current status of a task without actually executing task steps
+    log.clear()
+    assert run("--assumed_completion_ratio 0.35 --max_remote_ktokens 5000 --no_run") == 0
+    assert f"{ALL:,} succeeded" in log.text
+    assert "complete" in log.text
