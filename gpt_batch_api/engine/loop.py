@@ -248,6 +248,8 @@ class Loop:
                 f"The server refused a call that is needed here: {refused}. Nothing is lost."
             ) from refused
         except Unreachable as error:
+            if self._server_back_at > self._context.clock.monotonic():
+                return  # the same trouble, told by another call that was in flight
             delay_s = max(self._backoff_s, error.retry_after_s or 0.0)
             self._server_back_at = self._context.clock.monotonic() + delay_s
             self._backoff_s = min(LONGEST_BACKOFF_S, self._backoff_s * 2)

@@ -288,7 +288,12 @@ def _send(now: Situation) -> Step | None:
 
 def _routes(now: Situation) -> tuple[Route, ...]:
     """The queues whose requests may go by direct calls now."""
-    if not (_reachable(now) and _sends(now)):
+    return _for_direct_calls(now) if _reachable(now) else ()
+
+
+def _for_direct_calls(now: Situation) -> tuple[Route, ...]:
+    """The queues whose requests go by direct calls, as soon as the server can be reached."""
+    if not _sends(now):
         return ()
     routes = []
     for pile in now.piles:
@@ -345,6 +350,8 @@ def _wait(now: Situation) -> Step | None:
     if now.once:
         return None
     delays: list[tuple[float, str]] = []
+    if _for_direct_calls(now):
+        delays.append((0.0, "the server, for direct calls"))
     if now.ended:
         delays.append((0.0, "the results of ended batches"))
     if now.remote_batches:

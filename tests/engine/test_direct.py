@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -154,3 +157,27 @@ def test_the_ceiling_of_calls_in_flight_holds(server: SandboxProcess, tasks: Pat
     assert len(rows_of(tasks)) == 40
     assert query(tasks, "SELECT max(-requests) FROM ledger WHERE kind = 'release'") in ([(None,)], [(0,)])
     assert query(tasks, "SELECT max(requests) FROM ledger WHERE kind = 'reserve'")[0][0] <= 3
+
+
+def test_calls_go_on_when_the_server_is_back(tmp_path: Path, tasks: Path, log: pytest.LogCaptureFixture) -> None:
+    """Twenty calls that could not be sent are one piece of trouble: it is told once, and waited for once."""
+
+    class Many(ToyTask):
+        count = 20
+
+    with sandbox(tmp_path / "server") as server:
+        port = int(server.url.rsplit(":", 1)[1].split("/")[0])
+    command = [sys.executable, "-m", "gpt_batch_api", "sandbox", "--port", str(port), "--db", str(tmp_path / "late.db")]
+    started: list[subprocess.Popen[bytes]] = []
+    later = threading.Timer(1.0, lambda: started.append(subprocess.Popen(command, stdout=subprocess.DEVNULL)))
+    later.start()
+    try:
+        assert Many(settings_for(server, tasks), force_direct=True).run()
+    finally:
+        later.join()
+        started[0].terminate()
+        started[0].wait()
+    assert log.text.count("The server cannot be reached") <= 2
+    assert len(rows_of(tasks)) == 20
+    assert query(tasks, "SELECT max(attempt), max(tries) FROM request") == [(1, 1)]
+    assert books(tasks)[1:3] == (0, 0)
