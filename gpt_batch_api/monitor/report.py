@@ -137,6 +137,11 @@ def _money(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]
         f"  money      {dollars(booked.spent_pico)} spent (expected {dollars(snapshot.answered.expected_cost_pico)}), "
         f"{dollars(booked.reserved_pico)} reserved"
     )
+    if booked.unlinked_pico:
+        yield (
+            f"             {dollars(booked.unlinked_pico)} of that have no answer to show for them (lost replies of direct "
+            "calls, wiped batches, vanished results)"
+        )
     if snapshot.archived.spent_pico:
         yield f"             {dollars(snapshot.archived.spent_pico)} spent before the task was wiped"
 
