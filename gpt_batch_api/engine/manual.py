@@ -133,14 +133,17 @@ class _StepLoop(Loop):
 
     async def wait_for_answers(self, *, everything: bool) -> Over | None:
         """Do steps until there are answers; the reason if the run must not go on."""
-        while everything or not responses.any_to_hand(self._context.db):
-            step = next_step(self._situation())
-            if isinstance(step, Over):
-                if step.ending is Ending.STOPPED:
-                    return Over(Ending.STOPPED, step.reasons or (failures.stop_message(self._context),))
-                return None
-            await self._do(step)
-        return None
+        try:
+            while everything or not responses.any_to_hand(self._context.db):
+                step = next_step(self._situation())
+                if isinstance(step, Over):
+                    if step.ending is Ending.STOPPED:
+                        return Over(Ending.STOPPED, step.reasons or (failures.stop_message(self._context),))
+                    return None
+                await self._do(step)
+            return None
+        finally:
+            await self._direct.finish()
 
     def _preparing(self) -> Situation:
         """Only what is needed to decide about sealing: all of the queue, for all that was added is in it."""

@@ -12,7 +12,7 @@ from gpt_batch_api import GPTRequest, GPTRequester, UserError
 from gpt_batch_api.domain.errors import PayloadError, SafetyStop, SettingError
 from gpt_batch_api.domain.states import RequestState
 from gpt_batch_api.sandbox.child import SandboxProcess
-from tests.toy import MODEL, Word, batches_of, files_of, query, sandbox, settings_for
+from tests.toy import MODEL, QUICK_PLAN, Word, batches_of, files_of, query, sandbox, settings_for
 
 
 def requests(count: int, *, text: str = "Tell me about") -> Iterator[GPTRequest]:
@@ -186,3 +186,15 @@ def test_a_job_can_go_by_direct_calls(server: SandboxProcess, tasks: Path) -> No
     with requester(server, tasks) as job:
         assert job.direct() == 3
     assert batches_of(server, tasks, "job") == []
+
+
+def test_what_expires_too_often_is_answered_while_waiting(tmp_path: Path, tasks: Path) -> None:
+    """It goes by direct calls; none is left in flight when the wait is over."""
+    plan = QUICK_PLAN + "batches: [{fault: expire, after_fraction: 0}]\n"
+    with sandbox(tmp_path / "server", plan) as server, requester(server, tasks, max_expiries=1) as job:
+        job.add(requests(6))
+        job.batch()
+        job.push()
+        assert job.wait() > 0
+        assert query(tasks, "SELECT count(*) FROM direct_call", "job") == [(0,)]
+        assert job.wait(everything=True) == 6

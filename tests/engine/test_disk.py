@@ -23,7 +23,7 @@ class BigTask(ToyTask):
     count = 600
 
 
-def run_with_file_limit(url: str, folder: Path, limit_bytes: int, log: Path) -> None:
+def run_with_file_limit(url: str, folder: Path, limit_bytes: int, log: Path, force_direct: bool = False) -> None:
     """Run in this process, where no file may grow beyond *limit_bytes*."""
     from gpt_batch_api.utils import configure_logging
     from tests.toy import QUICK
@@ -31,7 +31,7 @@ def run_with_file_limit(url: str, folder: Path, limit_bytes: int, log: Path) -> 
     with log.open("w") as stream:
         configure_logging(stream=stream)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
-        code = BigTask(client_base_url=url, task_dir=folder, **QUICK).main()
+        code = BigTask(client_base_url=url, task_dir=folder, **{**QUICK, "force_direct": force_direct}).main()
     raise SystemExit(code)
 
 
@@ -51,6 +51,27 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
     assert len({row["key"] for row in rows_of(tasks)}) == len(rows_of(tasks)) == BigTask.count
     numbers = [batch["metadata"]["gpt_batch_api_batch"] for batch in batches_of(server, tasks)]
     assert len(numbers) == len(set(numbers)), "a batch was paid twice"
+
+
+@pytest.mark.parametrize("limit_kb", [200, 450, 700])
+def test_a_full_disk_loses_no_direct_call_from_the_books(
+    server: SandboxProcess, tasks: Path, tmp_path: Path, limit_kb: int
+) -> None:
+    """What was in flight and could not be booked counts as spent, and is asked again."""
+    log = tmp_path / "log"
+    process = FORK.Process(target=run_with_file_limit, args=(server.url, tasks, limit_kb * 1000, log, True))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 1
+    (line,) = [line for line in log.read_text().splitlines() if "ERROR" in line]
+    assert "make room and run the same command again" in line
+    assert BigTask(settings_for(server, tasks), force_direct=True).run()
+    assert len({row["key"] for row in rows_of(tasks)}) == len(rows_of(tasks)) == BigTask.count
+    spent, reserved, unlinked, linked = query(
+        tasks,
+        "SELECT sum(spent_pico), sum(reserved_pico), sum(unlinked_pico), (SELECT sum(cost_pico) FROM response) FROM ledger",
+    )[0]
+    assert (spent, reserved) == (linked + unlinked, 0)
 
 
 def test_a_damaged_store_is_told(server: SandboxProcess, tasks: Path) -> None:
