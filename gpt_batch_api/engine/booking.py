@@ -14,7 +14,7 @@ from gpt_batch_api.domain.events import Problem
 from gpt_batch_api.domain.outcome import Outcome, Road, Usage, Verdict
 from gpt_batch_api.domain.states import RequestState
 from gpt_batch_api.engine.context import Context
-from gpt_batch_api.planning.retrying import onward
+from gpt_batch_api.planning.retrying import Retrying, onward
 from gpt_batch_api.pricing.cost import cost_pico
 from gpt_batch_api.store import requests, responses
 from gpt_batch_api.store.batches import Settlement
@@ -78,7 +78,9 @@ class Booking:
 
     def _answer(self, judged: Judged, *, road: Road) -> Answer:
         request, outcome, usage = judged.request, judged.outcome, judged.usage
-        next_state = onward(outcome, attempt=request.attempt, expiries=request.expiries, policy=self._context.retrying)
+        next_state = onward(
+            outcome, attempt=request.attempt, expiries=request.expiries, policy=self._policy(request, outcome)
+        )
         cost = cost_pico(usage, self._context.catalogue.prices(request.model), road=road)
         self._add_up(judged, cost=cost, state=next_state.state)
         return Answer(
@@ -92,6 +94,16 @@ class Booking:
             cost_pico=cost,
             raw=judged.raw,
         )
+
+    def _policy(self, request: Awaiting, outcome: Outcome) -> Retrying:
+        """A request that expires too often and is too heavy for a direct call fails."""
+        policy = self._context.retrying
+        if outcome.verdict is not Verdict.FREE or not policy.may_go_direct:
+            return policy
+        load = self._context.direct_load(
+            request.model, input_tokens=request.input_tokens, output_allowance=request.output_allowance
+        )
+        return replace(policy, may_go_direct=self._context.fits_direct(load))
 
     def _add_up(self, judged: Judged, *, cost: int, state: RequestState) -> None:
         request, outcome, usage = judged.request, judged.outcome, judged.usage

@@ -163,6 +163,18 @@ class Context:
             road=road,
         )
 
+    def direct_load(self, model: str, *, input_tokens: int, output_allowance: int) -> Load:
+        """What one direct call weighs."""
+        cost = self.expected_cost_pico(
+            model, input_tokens=input_tokens, output_allowance=output_allowance, road=Road.DIRECT
+        )
+        return Load(1, 0, input_tokens, output_allowance, cost_pico=cost)
+
+    def fits_direct(self, load: Load) -> bool:
+        """Whether one request is light enough for a direct call (`max_direct_…`)."""
+        limits = self.limits.direct
+        return load.input_tokens <= limits.input_tokens and load.cost_pico <= limits.cost_pico
+
     def plain_cost_pico(self, model: str, load: Load) -> int:
         """What many requests together cost, about: at plain rates, without what is particular to single ones."""
         rates = self.catalogue.prices(model).batch

@@ -16,6 +16,7 @@ Answers are looked at in groups of `max_direct_requests`, as those of a batch ar
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,12 +39,12 @@ from gpt_batch_api.planning import pacing
 from gpt_batch_api.planning.batching import Room
 from gpt_batch_api.planning.next_step import Route
 from gpt_batch_api.planning.pacing import Ending, Pace, RateHeaders
-from gpt_batch_api.pricing.cost import cost_pico
-from gpt_batch_api.store import direct, ledger, requests
+from gpt_batch_api.pricing.cost import cost_pico, dollars
+from gpt_batch_api.store import direct, ledger, requests, tasks
 from gpt_batch_api.store.direct import Call, Group, Ready
 from gpt_batch_api.wire import direct as wire_direct
 from gpt_batch_api.wire.direct import Reply
-from gpt_batch_api.wire.trouble import Lost, NotSent, Trouble
+from gpt_batch_api.wire.trouble import Lost, NotSent
 
 CEILING = 500
 """Calls in flight at most, if the user sets no maximum."""
@@ -52,6 +53,10 @@ GRACE_S = 4.0
 LOOK_S = 0.05
 """How often calls in flight are looked at while something else is done."""
 READ_AHEAD = 32
+TOLD_PAUSE_S = 2.0
+"""From so long on, a pause that the server wants is told."""
+UNCERTAIN = frozenset({408, 499, 502, 504, 520, 521, 522, 523, 524})
+"""Answered by something before the service, which may have gone on with the request."""
 NOT_RUN = frozenset({"rate_limited", "slow_down", "resource_unavailable", "overloaded"})
 
 
@@ -93,6 +98,9 @@ class DirectRoad:
         """What was read from the queues ahead; nobody else takes from them during a run of turns."""
         self._read_to: dict[Route, int] = {}
         """The last request that was read. What is put back behind it is found by the next run of turns."""
+        self._server_noted = False
+        self._held_tokens: dict[str, int] = {}
+        """How heavy the call is that the pace of a model held back last."""
         self._trouble: Exception | None = None
         self._held = False
         self.heard = False
@@ -179,13 +187,17 @@ class DirectRoad:
         """One transaction: book what has landed, commit what leaves next. Then let it leave."""
         context = self._context
         landed = [(flight, self._judge(flight)) for flight in self._landed]
-        leaving = [] if self._stops(landed) else list(self._choose(routes, landing=len(landed)))
-        if landed or leaving:
-            calls = [flight.call for flight in leaving]
+        stops = self._stops(landed)
+        leaving: list[Flight] = []
+        if landed or (routes and not stops):
             with context.transaction() as tx:
                 self._book(tx, landed)
-                if calls:
-                    direct.begin(tx, calls, session_id=context.session_id, now=context.clock.now())
+                if landed:
+                    self._room = None  # what they cost in truth counts
+                if not stops:
+                    leaving = list(self._choose(routes, landing=len(landed)))
+                if leaving:
+                    self._begin(tx, leaving)
         for flight, _ in landed:
             del self._flying[flight.call.request_id]
             heappush(self._places, flight.place)
@@ -194,10 +206,19 @@ class DirectRoad:
             self._launch(flight)
         self._turned_s = context.clock.monotonic()
 
+    def _begin(self, tx: sqlite3.Connection, leaving: Sequence[Flight]) -> None:
+        context = self._context
+        context.remote.lane(len(self._flying) + len(leaving))  # if it cannot be made, nothing was intended yet
+        if not self._server_noted:
+            tasks.set_server(tx, context.server)
+            self._server_noted = True
+        calls = [flight.call for flight in leaving]
+        direct.begin(tx, calls, session_id=context.session_id, now=context.clock.now())
+
     def _stops(self, landed: Iterable[tuple[Flight, Judged | None]]) -> bool:
         """Whether nothing new may leave after this: something has landed that must be looked at first."""
         for flight, _ in landed:
-            if isinstance(flight.trouble, (NotSent, AccountError)):
+            if flight.trouble is not None and not isinstance(flight.trouble, Lost):
                 self._trouble = flight.trouble
         return self._trouble is not None
 
@@ -225,7 +246,10 @@ class DirectRoad:
                 self._refuse_unfit(ready, load)
                 tokens = load.input_tokens + context.expected_output_tokens(load.output_allowance)
                 self._room = self._room or self._room_left()
-                if not self._room.fits(load) or (paced and not pace.may_start(tokens, now_s=now_s)):
+                if not self._room.fits(load):
+                    break
+                if paced and not pace.may_start(tokens, now_s=now_s):
+                    self._held_tokens[route.model] = tokens
                     break
                 self._room = self._room.less(load)
                 self._read[route].popleft()
@@ -263,8 +287,7 @@ class DirectRoad:
         return session.smaller(Room.left(limits.task, after=ledger.task_total(db)))
 
     def _load(self, ready: Ready) -> Load:
-        return direct_load(
-            self._context,
+        return self._context.direct_load(
             ready.request.model,
             input_tokens=ready.request.input_tokens,
             output_allowance=ready.request.output_allowance,
@@ -275,11 +298,11 @@ class DirectRoad:
         context = self._context
         if not context.is_budgetable(bounded=ready.bounded, sureness=ready.sureness):
             raise unbudgetable(requests.describe(context.db, ready.request.id), bounded=ready.bounded)
-        if not fits_direct(context, load):
+        if not context.fits_direct(load):
             key = requests.describe(context.db, ready.request.id)
             raise PayloadError(
-                f"Request {key} alone has {load.input_tokens:,} input tokens, more than max_direct_ktokens or "
-                "max_direct_cost allow a direct call. Raise them, or let it go by the Batch API.",
+                f"Request {key} alone has {load.input_tokens:,} input tokens and may cost {dollars(load.cost_pico)}, more than "
+                "max_direct_ktokens or max_direct_cost allow a direct call. Raise them, or let it go by the Batch API.",
                 sample_key=key.sample_key,
             )
 
@@ -291,11 +314,13 @@ class DirectRoad:
     def _pause_s(self, routes: Sequence[Route]) -> float | None:
         """How long to wait before anything may leave, with nothing in flight; None: nothing wants to."""
         now_s = self._context.clock.monotonic()
-        pauses = [
-            self._pace(route.model).wait_s(0, now_s=now_s) or LOOK_S
-            for route in routes
-            if not self._pace(route.model).may_start(0, now_s=now_s)
-        ]
+        pauses = []
+        for route in routes:
+            pause_s = self._pace(route.model).wait_s(self._held_tokens.get(route.model, 0), now_s=now_s)
+            if pause_s is None or pause_s > 0:
+                pauses.append(LOOK_S if pause_s is None else pause_s)
+        if pauses and min(pauses) >= TOLD_PAUSE_S:
+            self._context.tell(Waiting(delay_s=min(pauses), reasons=("the server's rate limit",)))
         return min(pauses, default=None)
 
     def _launch(self, flight: Flight) -> None:
@@ -312,7 +337,7 @@ class DirectRoad:
                 timeout_s=wire_direct.DIRECT_S,
                 place=flight.place,
             )
-        except (Trouble, AccountError) as trouble:
+        except Exception as trouble:
             flight.trouble = trouble
         flight.ended_s = self._context.clock.monotonic()
         self._landed.append(flight)
@@ -361,16 +386,16 @@ class DirectRoad:
         pace = self._pace(request.model)
         if reply is None:
             self._slow_down(pace, flight, Ending.TROUBLE)
-            if isinstance(flight.trouble, Lost):
-                why = f"no reply came ({flight.trouble}); whether the request ran is not known"
-                return Judged(request, Outcome(Verdict.RETRYABLE, LOST, why))
-            return None
+            if isinstance(flight.trouble, (NotSent, AccountError)):
+                return None
+            why = f"no reply came ({flight.trouble}); whether the request ran is not known"
+            return Judged(request, Outcome(Verdict.RETRYABLE, LOST, why))
         self.heard = True
         if reply.status == 200 and reply.body is not None:
             reading = get_endpoint(flight.ready.endpoint).read(reply.body, structured=bool(request.structured))
             used = reading.usage.input_tokens + reading.usage.output_tokens
             self._slow_down(pace, flight, Ending.ANSWERED, used_tokens=used or None)
-            return Judged(request, reading.outcome, reading.usage, reply.status, _as_line(reply))
+            return Judged(request, reading.outcome, reading.usage, reply.status, as_line(reply))
         outcome = judge(reply.error)
         self._slow_down(pace, flight, _ending(reply.status, outcome), used_tokens=0)
         if outcome.verdict is Verdict.ACCOUNT:
@@ -380,10 +405,10 @@ class DirectRoad:
             return None
         if outcome.reason in NOT_RUN and reply.status in (429, 503):
             return None
-        if reply.body is None and (reply.status >= 500 or reply.status < 400):
+        if reply.status in UNCERTAIN or (reply.body is None and (reply.status >= 500 or reply.status < 400)):
             why = f"the reply could not be read (HTTP {reply.status}); whether the request ran is not known"
             return Judged(request, Outcome(Verdict.RETRYABLE, LOST, why), status=reply.status)
-        return Judged(request, outcome, status=reply.status, raw=_as_line(reply) if reply.body is not None else None)
+        return Judged(request, outcome, status=reply.status, raw=as_line(reply) if reply.body is not None else None)
 
     def _slow_down(self, pace: Pace, flight: Flight, ending: Ending, *, used_tokens: int | None = None) -> None:
         assert flight.paced is not None
@@ -416,7 +441,7 @@ class DirectRoad:
         booking = Booking(context, group_id=group.id)
         for road in {call.road for call in calls}:
             booking.book(tx, [item for flight, item in part if flight.call.road is road], road=road)
-        unknown = sum(flight.call.reserved_pico for flight, item in part if item.outcome.reason == LOST)
+        unknown = sum(flight.call.reserved_pico for flight, item in part if _costs_unknown(item))
         direct.settle(
             tx, calls, session_id=context.session_id, cost_pico=booking.sum.cost_pico, unknown_pico=unknown, now=now
         )
@@ -524,20 +549,6 @@ def close_groups(context: Context, tx: sqlite3.Connection, *, session_id: int | 
     weigh(context, tx)
 
 
-def direct_load(context: Context, model: str, *, input_tokens: int, output_allowance: int) -> Load:
-    """What one direct call weighs."""
-    cost = context.expected_cost_pico(
-        model, input_tokens=input_tokens, output_allowance=output_allowance, road=Road.DIRECT
-    )
-    return Load(1, 0, input_tokens, output_allowance, cost_pico=cost)
-
-
-def fits_direct(context: Context, load: Load) -> bool:
-    """Whether one request is light enough for a direct call (`max_direct_…`; 0 forbids them altogether)."""
-    limits = context.limits.direct
-    return Room(limits.requests, limits.input_tokens, limits.cost_pico).fits(load)
-
-
 def show_request(context: Context, ready: Ready) -> None:
     """Tell of a request that would be sent, with all that it says."""
     context.tell(
@@ -553,6 +564,16 @@ def _ending(status: int, outcome: Outcome) -> Ending:
     return Ending.TROUBLE if status >= 500 or status in (408, 409) else Ending.OTHER
 
 
-def _as_line(reply: Reply) -> bytes:
+def _costs_unknown(item: Judged) -> bool:
+    """Whether nobody says what the call cost: its reply was lost, or tells no usage."""
+    return item.outcome.reason == LOST or (
+        item.status == 200 and not item.usage.input_tokens + item.usage.output_tokens
+    )
+
+
+def as_line(reply: Reply) -> bytes:
     """The reply in the form of a result line, in which all answers are kept."""
-    return b'{"response":{"status_code":%d,"body":%s},"error":null}' % (reply.status, reply.content.strip())
+    content = reply.content
+    if json.detect_encoding(content) != "utf-8":
+        content = json.dumps(reply.body).encode()
+    return b'{"response":{"status_code":%d,"body":%s},"error":null}' % (reply.status, content.strip())

@@ -12,13 +12,13 @@ from collections.abc import Awaitable, Coroutine
 from typing import Any
 
 from gpt_batch_api.domain.ending import Ending, Over
-from gpt_batch_api.domain.errors import GPTBatchError, ServerError, Unreachable
+from gpt_batch_api.domain.errors import GPTBatchError, ServerError, TaskCodeError, Unreachable
 from gpt_batch_api.domain.events import Advice, RunEnded, TaskCompleted, Waiting
 from gpt_batch_api.domain.request import Load
 from gpt_batch_api.domain.states import FINAL_REQUEST_STATES, BatchState, RequestState
 from gpt_batch_api.engine import deliver, failures, poll, push, seal, settle, sweep
 from gpt_batch_api.engine.context import Context
-from gpt_batch_api.engine.direct import DirectRoad, direct_load, fits_direct
+from gpt_batch_api.engine.direct import DirectRoad
 from gpt_batch_api.engine.hand import hand
 from gpt_batch_api.engine.intake import Intake
 from gpt_batch_api.planning import next_step as steps
@@ -61,17 +61,19 @@ class Loop:
                     break
                 await self._do(step)
             await self._finish_direct()
-        except GPTBatchError:
+        except GPTBatchError as error:
             with contextlib.suppress(GPTBatchError):
-                await self._finish_direct()
+                await self._finish_direct(hands=not isinstance(error, TaskCodeError))
                 deliver.deliver(self._context)
             raise
         deliver.deliver(self._context)
         return self._finish(step)
 
-    async def _finish_direct(self) -> None:
-        """Wait for the direct calls in flight, and let the task see their answers unless it is to stop."""
+    async def _finish_direct(self, *, hands: bool = True) -> None:
+        """Wait for the direct calls in flight, and let the task see their answers: good rows are delivered at once."""
         await self._direct.finish()
+        while hands and not self._context.interruption.wanted and responses.any_to_hand(self._context.db):
+            hand(self._context, self._intake)
 
     def _finish(self, over: Over) -> Over:
         context = self._context
@@ -189,7 +191,6 @@ class Loop:
             cost = context.plain_cost_pico(model, load)
             weighed = Load(load.requests, load.size_bytes, load.input_tokens, load.output_allowance, cost)
             goes_direct = self._may_go_direct(endpoint, model, load)
-            wants = late.requests or goes_direct
             piles.append(
                 steps.Pile(
                     endpoint,
@@ -198,9 +199,8 @@ class Loop:
                     full=load.requests > 0 and seal.is_full(context, model, weighed),
                     direct=goes_direct,
                     expired=late.requests,
-                    holds=self._direct_holds(endpoint, model, least_expiries=0 if goes_direct else most)
-                    if wants
-                    else (),
+                    holds=self._direct_holds(endpoint, model) if goes_direct else (),
+                    expired_holds=self._direct_holds(endpoint, model, least_expiries=most) if late.requests else (),
                 )
             )
         return tuple(piles)
@@ -213,9 +213,9 @@ class Loop:
         if not context.retrying.may_go_direct or load.requests >= context.settings.limits.min_batch_requests:
             return False
         tokens, allowance = direct.heaviest(context.db, endpoint=endpoint, model=model)
-        return fits_direct(context, direct_load(context, model, input_tokens=tokens, output_allowance=allowance))
+        return context.fits_direct(context.direct_load(model, input_tokens=tokens, output_allowance=allowance))
 
-    def _direct_holds(self, endpoint: str, model: str, *, least_expiries: int) -> tuple[Hold, ...]:
+    def _direct_holds(self, endpoint: str, model: str, *, least_expiries: int = 0) -> tuple[Hold, ...]:
         """What keeps the next direct call of a pile back."""
         context, db = self._context, self._context.db
         first = direct.first(db, endpoint=endpoint, model=model, least_expiries=least_expiries)
@@ -223,7 +223,7 @@ class Loop:
             return ()
         tokens, allowance = first
         return admit_direct(
-            direct_load(context, model, input_tokens=tokens, output_allowance=allowance),
+            context.direct_load(model, input_tokens=tokens, output_allowance=allowance),
             task=_total(ledger.task_total(db)),
             session=_total(ledger.session_total(db, context.session_id)),
             limits=context.limits,

@@ -177,6 +177,8 @@ class Pile:
     """How many more wait that expired too often in batches, so that they go by direct calls."""
     holds: tuple[Hold, ...] = ()
     """What keeps its next direct call back."""
+    expired_holds: tuple[Hold, ...] = ()
+    """The same for those that expired too often."""
 
 
 @dataclass(frozen=True)
@@ -297,11 +299,10 @@ def _for_direct_calls(now: Situation) -> tuple[Route, ...]:
         return ()
     routes = []
     for pile in now.piles:
-        if pile.holds:
-            continue
         if now.force_direct or (pile.requests and _is_small_remainder(pile, now)):
-            routes.append(Route(pile.endpoint, pile.model))
-        elif pile.expired:
+            if not pile.holds:
+                routes.append(Route(pile.endpoint, pile.model))
+        elif pile.expired and not pile.expired_holds:
             routes.append(Route(pile.endpoint, pile.model, expired_only=True))
     return tuple(routes)
 
@@ -393,7 +394,7 @@ def _reasons(now: Situation) -> Iterator[str]:
         why = "" if _sends(now) else ", which only_process does not send"
         yield f"{count(len(now.sealed), 'batch')} prepared, not pushed{why}"
     for pile in now.piles:
-        yield from map(str, pile.holds)
+        yield from map(str, (*pile.holds, *pile.expired_holds))
     if queued := sum(pile.requests + pile.expired for pile in now.piles):
         yield f"{count(queued, 'request')} in the queue"
     if now.generator is Generator.OPEN:

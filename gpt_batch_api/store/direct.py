@@ -41,6 +41,10 @@ class Ready:
     body: bytes
 
 
+_EXPIRED = "AND expiries > 0"
+"""Lets SQLite use the small index of what expired."""
+
+
 def ready(
     db: sqlite3.Connection, *, endpoint: str, model: str, least_expiries: int = 0, after_id: int = 0, limit: int
 ) -> Iterator[Ready]:
@@ -50,7 +54,7 @@ def ready(
         "output_allowance, max_output_tokens IS NOT NULL AS bounded, sureness, body "
         "FROM request JOIN payload ON request_id = request.id "
         "WHERE state = 'queued' AND endpoint = ? AND model = ? AND expiries >= ? "
-        "AND request.id > ? ORDER BY request.id LIMIT ?",
+        f"AND request.id > ? {_EXPIRED if least_expiries else ''} ORDER BY request.id LIMIT ?",
         (endpoint, model, least_expiries, after_id, limit),
     ).fetchall()
     for row in rows:
@@ -76,7 +80,7 @@ def first(db: sqlite3.Connection, *, endpoint: str, model: str, least_expiries: 
     """(input tokens, output allowance) of the first request in a queue, of those that expired at least so often."""
     row = db.execute(
         "SELECT input_tokens, output_allowance FROM request WHERE state = 'queued' AND endpoint = ? AND model = ? "
-        "AND expiries >= ? ORDER BY id LIMIT 1",
+        f"AND expiries >= ? {_EXPIRED if least_expiries else ''} ORDER BY id LIMIT 1",
         (endpoint, model, least_expiries),
     ).fetchone()
     return None if row is None else (row[0], row[1])

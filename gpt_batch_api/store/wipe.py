@@ -49,6 +49,7 @@ def discard_batches(tx: sqlite3.Connection) -> None:
     """What is on the server will be booked and thrown away; failures are no longer anybody's concern."""
     tx.execute("UPDATE batch SET discard = 1 WHERE state IN ('pushing', 'remote', 'ended')")
     tx.execute("UPDATE batch SET failure_open = 0 WHERE failure_open = 1")
+    tx.execute("UPDATE direct_group SET failure_open = 0 WHERE failure_open = 1")
 
 
 def finish(tx: sqlite3.Connection, kind: str, *, metadata: Mapping[str, Any], session_id: int, now: float) -> Wiped:
@@ -96,6 +97,10 @@ def _forget_open(tx: sqlite3.Connection, *, failed_too: bool, session_id: int, n
     tx.execute(
         "DELETE FROM sample WHERE id IN (SELECT sample_id FROM temp.touched) "
         "AND NOT EXISTS (SELECT 1 FROM request WHERE sample_id = sample.id)"
+    )
+    tx.execute(
+        "UPDATE direct_group SET passed = 1 WHERE passed IS NULL AND closed_at IS NOT NULL "
+        "AND NOT EXISTS (SELECT 1 FROM response WHERE group_id = direct_group.id AND handed = 0)"
     )
     if cost:
         ledger.book(tx, "wipe", now=now, session_id=session_id, unlinked_pico=cost, note=f"{requests} requests wiped")

@@ -55,13 +55,13 @@ async def ask(transport: Transport, *, endpoint: str, body: bytes, timeout_s: fl
             )
         except APIStatusError as error:
             response = error.response
-        return _reply(response)
+        content = response.content
+        return _reply(response, content if response.status_code == 200 else transport.without_key(content))
 
     return await transport.once(call)
 
 
-def _reply(response: Any) -> Reply:
-    content = response.content
+def _reply(response: Any, content: bytes) -> Reply:
     return Reply(response.status_code, response.headers, content, _object(content), retry_after(response.headers))
 
 

@@ -19,7 +19,7 @@ from gpt_batch_api.domain.clock import Clock
 from gpt_batch_api.domain.errors import AccountError, SettingError, Unreachable
 from gpt_batch_api.endpoints.base import printable
 from gpt_batch_api.wire.listing import server_time
-from gpt_batch_api.wire.trouble import Lost, NotSent, Refused, Trouble, understand
+from gpt_batch_api.wire.trouble import Lost, NotSent, Refused, Trouble, blotted, understand
 
 if TYPE_CHECKING:
     import httpx2
@@ -132,6 +132,10 @@ class Transport:
             except InvalidURL as error:
                 raise SettingError(f"client_base_url is no address: {error}", "client_base_url") from error
         return self._client
+
+    def without_key(self, content: bytes) -> bytes:
+        """*content* with the API key made unreadable: servers repeat a wrong one in their errors."""
+        return blotted(content.decode(errors="replace"), self._server.api_key).encode()
 
     def lane(self, number: int) -> AsyncOpenAI:
         """The client for the *number*-th call in flight (from 0).

@@ -37,7 +37,7 @@ class Trouble(Exception):
 
     def without(self, secret: str) -> Trouble:
         """The same, with *secret* blotted out of its words."""
-        return type(self)(_blotted(str(self), secret), retry_after_s=self.retry_after_s)
+        return type(self)(blotted(str(self), secret), retry_after_s=self.retry_after_s)
 
 
 class NotSent(Trouble):
@@ -61,14 +61,14 @@ class Refused(Trouble):
 
     def without(self, secret: str) -> Refused:
         facts = self.error
-        blotted = replace(
+        reworded = replace(
             facts,
-            code=_blotted(facts.code, secret),
-            type=_blotted(facts.type, secret),
-            param=_blotted(facts.param, secret),
-            message=_blotted(facts.message, secret),
+            code=blotted(facts.code, secret),
+            type=blotted(facts.type, secret),
+            param=blotted(facts.param, secret),
+            message=blotted(facts.message, secret),
         )
-        return Refused(blotted, retry_after_s=self.retry_after_s, by_api=self.by_api)
+        return Refused(reworded, retry_after_s=self.retry_after_s, by_api=self.by_api)
 
     @property
     def status(self) -> int:
@@ -159,7 +159,8 @@ def _of_status(error: object) -> Trouble:
     return Refused(facts, retry_after_s=retry_after(error.response.headers), by_api=_is_object(error.response.content))
 
 
-def _blotted(text: str, secret: str) -> str:
+def blotted(text: str, secret: str) -> str:
+    """*text* with *secret* made unreadable (a very short one is a word like any other)."""
     return text.replace(secret, BLOT) if len(secret) >= _LEAST_SECRET else text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -13,8 +14,11 @@ from typing import Any
 import pytest
 
 from gpt_batch_api.domain.errors import AccountError
+from gpt_batch_api.endpoints.base import raw_body
+from gpt_batch_api.engine.direct import as_line
 from gpt_batch_api.sandbox.child import SandboxProcess
 from gpt_batch_api.task_manager import Result, Sample
+from gpt_batch_api.wire.direct import Reply
 from tests.toy import QUICK_PLAN, ToyTask, ask, batches_of, query, rows_of, sandbox, settings_for
 
 
@@ -182,3 +186,59 @@ def test_calls_go_on_when_the_server_is_back(tmp_path: Path, tasks: Path, log: p
     assert len(rows_of(tasks)) == 20
     assert query(tasks, "SELECT max(attempt), max(tries) FROM request") == [(1, 1)]
     assert books(tasks)[1:3] == (0, 0)
+
+
+def test_a_session_never_spends_more_than_its_limit_by_much_cheaper_guesses(
+    server: SandboxProcess, tasks: Path
+) -> None:
+    """Calls cost more than was reserved: what is booked counts before the next ones leave."""
+
+    class Many(ToyTask):
+        count = 60
+
+    limit = 0.0010
+    settings = settings_for(server, tasks, force_direct=True, assumed_completion_ratio=0.01, max_direct_concurrency=2)
+    assert not Many(settings, max_session_cost=limit).run()
+    (dearest,) = query(tasks, "SELECT max(cost_pico) FROM response")[0]
+    assert books(tasks)[0] <= limit * 1e12 + 2 * dearest, "more than the calls in flight can add"
+
+
+def test_a_task_of_a_sandbox_stays_there_also_without_batches(
+    server: SandboxProcess, tasks: Path, tmp_path: Path
+) -> None:
+    assert not ToyTask(settings_for(server, tasks), force_direct=True, max_session_requests=3).run()
+    assert json.loads(query(tasks, "SELECT server FROM task")[0][0])["sandbox"]
+
+
+def test_a_wipe_settles_a_failed_group(weather: Any, tasks: Path) -> None:
+    plan = "faults: [{on: direct, fault: status, status: 400, message: Bad word, match: word-00003, times: 1}]"
+    with weather(plan) as server:
+        assert ToyTask(settings_for(server, tasks), force_direct=True).main() == 1
+        assert ToyTask(settings_for(server, tasks), force_direct=True, wipe_requests=True).run()
+    assert len(rows_of(tasks)) == 8
+
+
+def test_good_rows_are_delivered_though_the_run_stops(weather: Any, tasks: Path) -> None:
+    plan = "latency_s: 0.2\nfaults: [{on: direct, fault: status, status: 400, match: word-00003}]"
+    with weather(plan) as server:
+        assert ToyTask(settings_for(server, tasks), force_direct=True).main() == 1
+    assert len(rows_of(tasks)) == 7
+
+
+def test_a_key_that_the_server_repeats_is_shown_nowhere(
+    weather: Any, tasks: Path, log: pytest.LogCaptureFixture
+) -> None:
+    key = "sk-secret-0123456789"
+    plan = f"faults: [{{on: direct, fault: status, status: 400, message: 'Key {key} may not do this'}}]"
+    with weather(plan) as server:
+        assert ToyTask(settings_for(server, tasks, openai_api_key=key), force_direct=True).main() == 1
+    assert "may not do this" in log.text
+    assert key not in log.text
+    assert all(key.encode() not in path.read_bytes() for path in tasks.iterdir())
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_a_reply_in_any_encoding_of_json_is_kept_as_a_line(encoding: str) -> None:
+    body = {"choices": [{"message": {"content": "naïve 😀"}}]}
+    content = json.dumps(body, ensure_ascii=False).encode(encoding)
+    assert raw_body(as_line(Reply(200, {}, content, body, None))) == body

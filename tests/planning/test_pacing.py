@@ -16,9 +16,8 @@ from gpt_batch_api.planning.pacing import (
     Call,
     Ending,
     Pace,
-    RateHeaders,
-    duration_s,
 )
+from gpt_batch_api.planning.rate_headers import RateHeaders, duration_s
 
 TOKENS = 100
 

@@ -18,7 +18,8 @@ from typing import Protocol
 
 import pytest
 
-from gpt_batch_api.planning.pacing import Call, Ending, Pace, RateHeaders
+from gpt_batch_api.planning.pacing import Call, Ending, Pace
+from gpt_batch_api.planning.rate_headers import RateHeaders
 from gpt_batch_api.sandbox.errors import ApiError
 from gpt_batch_api.sandbox.plan import RateLimits
 from gpt_batch_api.sandbox.rate_limits import RateLimiter, duration_text
