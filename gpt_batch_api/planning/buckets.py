@@ -19,10 +19,10 @@ that is possible, true usage tells it.
 
 **The learnt rate** exists only after a 429 that no header explains. It is cut to what was really answered per second in
 the last minute (by 15 to 50 %), and rises while it is what holds calls back, slowly at first, then faster, to find a
-limit that was lifted. Refusals in a row with no answer between them make it wait, each twice as long as the one before.
+limit that was lifted.
 
 Always true: after `wait_s` there is enough, however much is asked for (at the latest when the bucket is full). Time is
-given and never goes back here; how many calls are in flight is left to `pacing`.
+given and never goes back; `pacing` sees to that, and to the calls in flight.
 """
 
 from __future__ import annotations

@@ -309,7 +309,8 @@ def _for_direct_calls(now: Situation) -> tuple[Route, ...]:
 
 def _is_small_remainder(pile: Pile, now: Situation) -> bool:
     """Nothing can join it any more to make a batch that is worth while."""
-    return pile.direct and pile.requests < now.min_batch_requests and not _more_may_come(now)
+    is_small = pile.requests < now.min_batch_requests and not pile.full  # a full batch goes whatever its size
+    return pile.direct and is_small and not _more_may_come(now)
 
 
 def _prepare(now: Situation) -> Step | None:

@@ -14,6 +14,7 @@ also once per episode.
 
 **The buckets**, one for requests and one for tokens, repeat the server's own count, and **the learnt rate** takes their
 place where a server says nothing. How both find out what there is stands in `buckets`.
+Refusals in a row with no answer between them make all wait, each twice as long as the one before.
 
 Always true: calls in flight never exceed the ceiling; with none in flight `wait_s` is a number, and after that wait the
 call may start, however many tokens it needs (at the latest when the bucket is full). Time is given and never goes back

@@ -1,7 +1,6 @@
 """What the headers of a reply say about the limits of its model.
 
-They are read once, here, and not believed blindly: what makes no sense counts as not said, so nothing a server writes
-can stop a run or raise an error. What follows from them is left to `buckets`.
+What makes no sense counts as not said, so no header raises an error. What follows from them is left to `buckets`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gpt_batch_api.domain.limits import BatchLimits, RemoteLimits, TotalLimits
 from gpt_batch_api.domain.request import Load
 from gpt_batch_api.domain.settings import Settings
-from gpt_batch_api.planning.admission import Hold, Limits, OnServer, Total, admit
+from gpt_batch_api.planning.admission import Hold, Limits, OnServer, Total, admit, admit_direct
 
 MODEL = "gpt-4o-mini"
 BIG = 10**18
@@ -41,6 +41,7 @@ limits_ = st.builds(
     remote=st.builds(RemoteLimits, st.integers(0, 4), limit_amounts, limit_amounts, limit_amounts, limit_amounts),
     session=total_limits,
     task=total_limits,
+    direct=total_limits,
 )
 loads = st.builds(Load, st.integers(1, 60), amounts, amounts, amounts, amounts)
 on_servers = st.builds(OnServer, st.integers(0, 4), loads, st.just(()) | amounts.map(lambda tokens: ((MODEL, tokens),)))
@@ -171,6 +172,48 @@ class TestLearntLimit:
     def test_nothing_learnt_holds_nothing(self) -> None:
         remote = OnServer(1, model_tokens=((MODEL, 10**12),))
         assert holds(Load(requests=1, input_tokens=10**9), remote=remote) == ()
+
+
+class TestDirect:
+    """A direct call is limited by the sums of task and session; what is on the server at once is no matter."""
+
+    @pytest.mark.parametrize("scope", ["task", "session"])
+    @pytest.mark.parametrize(("name", "measure"), SUMS)
+    @pytest.mark.parametrize(("amount", "may_go"), AROUND)
+    def test_a_sum_may_reach_its_limit(self, scope: str, name: str, measure: str, amount: int, may_go: bool) -> None:
+        limits = limited(scope, replace(TotalLimits(BIG, BIG, BIG), **{measure: 100}))
+        used = Total(**{measure: 40})
+        found = admit_direct(Load(**{measure: amount - 40}), task=used, session=used, limits=limits)
+        expected = Hold(f"max_{scope}_{name}", needed=amount - 40, used=40, allowed=100, clears=False)
+        assert found == (() if may_go else (expected,))
+
+    def test_every_reason_is_given(self) -> None:
+        """Task first, then session, as for a batch."""
+        nothing = TotalLimits(0, 0, 0)
+        found = admit_direct(
+            Load(1, 1, 1, 1, 1), task=UNUSED, session=UNUSED, limits=replace(FREE, task=nothing, session=nothing)
+        )
+        assert [hold.limit for hold in found] == [
+            *("max_task_requests", "max_task_ktokens", "max_task_cost"),
+            *("max_session_requests", "max_session_ktokens", "max_session_cost"),
+        ]
+
+    def test_limits_of_batches_do_not_hold_it(self) -> None:
+        """Nor do those of a group of calls: these are weighed together only when their answers are looked at."""
+        nothing = TotalLimits(0, 0, 0)
+        limits = replace(FREE, batch=BatchLimits(0, 0, 0, 0), remote=RemoteLimits(0, 0, 0, 0, 0), direct=nothing)
+        assert admit_direct(Load(1, 1, 1, 1, 1), task=UNUSED, session=UNUSED, limits=limits) == ()
+
+    @given(load=loads, task=totals, session=totals, remote=on_servers, limits=limits_, learnt=st.none() | amounts)
+    def test_it_is_held_by_what_would_hold_a_batch_for_good_and_by_nothing_else(
+        self, load: Load, task: Total, session: Total, remote: OnServer, limits: Limits, learnt: int | None
+    ) -> None:
+        """So what may not leave by a direct call may not leave in a batch either."""
+        found = admit_direct(load, task=task, session=session, limits=limits)
+        as_a_batch = holds(load, task=task, session=session, remote=remote, limits=limits, learnt=learnt)
+        assert not any(hold.clears or hold.of_model for hold in found)
+        assert found == as_a_batch[: len(found)]
+        assert all(hold.limit.startswith(("max_remote_", "the server's limit")) for hold in as_a_batch[len(found) :])
 
 
 class TestAll:

@@ -167,3 +167,8 @@ def test_nothing_leaves_that_may_not(now: Situation) -> None:
         free_expired = {pile.model for pile in now.piles if pile.expired and not pile.expired_holds}
         assert {route.model for route in step.routes if not route.expired_only} <= free
         assert {route.model for route in step.routes if route.expired_only} <= free_expired
+
+
+def test_a_full_batch_goes_by_the_batch_api_whatever_its_size() -> None:
+    """It reached a maximum, of tokens perhaps."""
+    assert next_step(replace(DONE, piles=(pile(5, full=True),))) == Seal(CHAT, MODEL)

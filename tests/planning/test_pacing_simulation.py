@@ -232,26 +232,24 @@ MAKERS: dict[str, Callable[[int], Server]] = {
 
 
 @pytest.mark.parametrize("maker", MAKERS.values(), ids=MAKERS)
-@pytest.mark.parametrize(
-    ("rpm", "latency_s"), [(60, 0.05), (60, 1), (60, 20), (500, 0.05), (500, 1), (500, 5), (500, 20)]
-)
+@pytest.mark.parametrize(("rpm", "latency_s"), [(60, 0.05), (60, 1), (60, 20), (300, 0.05), (300, 20)])
 def test_a_stated_limit_is_used_and_not_passed(maker: Callable[[int], Server], rpm: int, latency_s: float) -> None:
     """After the first minute at most 3 % are refused, and more than 90 % of the limit is used."""
-    world = World(maker(rpm), latency_s=latency_s).run(5 * MINUTE_S)
+    world = World(maker(rpm), latency_s=latency_s).run(3 * MINUTE_S)
     assert world.refused(since_s=MINUTE_S) <= 0.03
     assert world.answered_per_minute(since_s=MINUTE_S) > 0.9 * rpm
 
 
 @pytest.mark.parametrize(("name", "latency_s"), list(zip(MAKERS, (0.05, 20, 1), strict=True)))
 def test_a_high_limit_is_used_and_not_passed(name: str, latency_s: float) -> None:
-    """5000 a minute: with calls of 20 s this takes 1700 in flight."""
-    world = World(MAKERS[name](5000), latency_s=latency_s).run(3 * MINUTE_S)
+    """1500 a minute: with calls of 20 s this takes 500 in flight."""
+    world = World(MAKERS[name](1500), latency_s=latency_s).run(2 * MINUTE_S)
     assert world.refused(since_s=MINUTE_S) <= 0.03
-    assert world.answered_per_minute(since_s=MINUTE_S) > 0.9 * 5000
+    assert world.answered_per_minute(since_s=MINUTE_S) > 0.9 * 1500
 
 
 @pytest.mark.parametrize("misjudged", [0.3, 1.0, 3.0])
-@pytest.mark.parametrize(("tokens", "latency_s"), [(500, 0.05), (500, 20), (5000, 1)])
+@pytest.mark.parametrize(("tokens", "latency_s"), [(1000, 0.05), (1000, 20), (5000, 1)])
 @pytest.mark.parametrize("sandbox", [True, False], ids=["sandbox", "service"])
 def test_a_limit_of_tokens_is_used_and_not_passed(
     sandbox: bool, tokens: int, latency_s: float, misjudged: float
@@ -259,12 +257,12 @@ def test_a_limit_of_tokens_is_used_and_not_passed(
     """Also if the server counts a third of what we estimate, or three times as many."""
     tpm = 100_000
     server = Sandbox(rpm=5000, tpm=tpm) if sandbox else Service(rpm=5000, tpm=tpm)
-    world = World(server, latency_s=latency_s, tokens=tokens, misjudged=misjudged).run(3.5 * MINUTE_S)
+    world = World(server, latency_s=latency_s, tokens=tokens, misjudged=misjudged).run(3 * MINUTE_S)
     assert world.refused(since_s=MINUTE_S) <= 0.03
     assert world.tokens_per_minute(since_s=MINUTE_S) > 0.9 * tpm
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_any_stated_limit_is_used_and_not_passed(seed: int) -> None:
     """Limits, durations and the moment at which we come are drawn; the last may be in the middle of a window."""
     draw = Random(seed)
@@ -272,14 +270,14 @@ def test_any_stated_limit_is_used_and_not_passed(seed: int) -> None:
     begins_s = draw.uniform(0, 59)
     full, at_once = draw.choice([0.0, 0.5, 1.0]), bool(seed % 2)
     server = Service(rpm=rpm, full=full, at_once=at_once, begins_s=begins_s)
-    world = World(server, latency_s=latency_s).run(6 * MINUTE_S)
+    world = World(server, latency_s=latency_s).run(4 * MINUTE_S)
     assert world.refused(since_s=MINUTE_S) <= 0.03
     assert world.answered_per_minute(since_s=MINUTE_S) > 0.9 * rpm
 
 
 def test_a_limit_is_followed_where_minutes_are_short() -> None:
     """The sandbox at a hundred times the speed."""
-    world = World(Sandbox(rpm=300, time_scale=100), latency_s=0.05).run(15.0)
+    world = World(Sandbox(rpm=300, time_scale=100), latency_s=0.05).run(4.0)
     assert world.refused(since_s=2.0) <= 0.03
     assert world.answered_per_minute(since_s=2.0) > 0.9 * 300 * 100
 
@@ -292,36 +290,36 @@ def test_a_limit_per_day_is_followed() -> None:
 
 def test_a_limit_that_others_use_too_is_shared() -> None:
     """They take half of it; what is left is used."""
-    world = World(Service(rpm=500, others=0.5), latency_s=5).run(6 * MINUTE_S)
+    world = World(Service(rpm=300, others=0.5), latency_s=5).run(4 * MINUTE_S)
     assert world.refused(since_s=MINUTE_S) <= 0.03
-    assert world.answered_per_minute(since_s=MINUTE_S) > 0.9 * 250
+    assert world.answered_per_minute(since_s=MINUTE_S) > 0.9 * 150
 
 
 @pytest.mark.parametrize("at_once", [False, True])
-@pytest.mark.parametrize("rpm", [100, 2000])
+@pytest.mark.parametrize("rpm", [100, 800])
 def test_a_limit_that_changes_is_followed(at_once: bool, rpm: int) -> None:
     """500 a minute at first, then less or more."""
     server = Service(rpm=500, at_once=at_once)
-    world = World(server, latency_s=0.5).run(2.2 * MINUTE_S)
+    world = World(server, latency_s=0.5).run(1.2 * MINUTE_S)
     server.limits["requests"] = rpm
-    world.run(6 * MINUTE_S)
-    assert world.refused(since_s=4 * MINUTE_S) <= 0.03
-    assert world.answered_per_minute(since_s=4 * MINUTE_S) > 0.9 * rpm
+    world.run(5 * MINUTE_S)
+    assert world.refused(since_s=3 * MINUTE_S) <= 0.03
+    assert world.answered_per_minute(since_s=3 * MINUTE_S) > 0.9 * rpm
 
 
 # Servers that say nothing
 
 
 @pytest.mark.parametrize("at_once", [False, True])
-@pytest.mark.parametrize(("rpm", "latency_s"), [(60, 0.05), (60, 1), (500, 0.05), (500, 1), (500, 5)])
+@pytest.mark.parametrize(("rpm", "latency_s"), [(60, 0.05), (60, 1), (500, 0.05), (500, 5)])
 def test_a_silent_limit_is_learnt(at_once: bool, rpm: int, latency_s: float) -> None:
     """Neither hammered nor starved."""
-    world = World(Service(rpm=rpm, at_once=at_once, tells=False), latency_s=latency_s).run(8 * MINUTE_S)
+    world = World(Service(rpm=rpm, at_once=at_once, tells=False), latency_s=latency_s).run(6 * MINUTE_S)
     assert world.refused(since_s=2 * MINUTE_S) <= 0.06
     assert world.answered_per_minute(since_s=2 * MINUTE_S) > 0.75 * rpm
 
 
-@pytest.mark.parametrize(("rpm", "minutes"), [(100, 3), (2000, 6)])
+@pytest.mark.parametrize(("rpm", "minutes"), [(100, 3), (800, 4)])
 def test_a_silent_limit_that_changes_is_followed(rpm: int, minutes: int) -> None:
     """A higher one is found only by trying."""
     server = Service(rpm=500, tells=False)
@@ -337,7 +335,7 @@ def test_a_silent_limit_that_changes_is_followed(rpm: int, minutes: int) -> None
 
 
 def test_without_a_limit_the_ceiling_is_reached_in_a_second_and_kept() -> None:
-    world = World(NoLimit(), latency_s=0.05, ceiling=100).run(10.0)
+    world = World(NoLimit(), latency_s=0.05, ceiling=100).run(3.0)
     assert min(width for at_s, width in world.widths if at_s > 1.0) == 100
     assert world.answered_per_minute(since_s=1.0) > 0.95 * 100 / 0.05 * MINUTE_S
 
@@ -345,17 +343,17 @@ def test_without_a_limit_the_ceiling_is_reached_in_a_second_and_kept() -> None:
 @pytest.mark.parametrize("latency_s", [0.05, 1.0])
 def test_a_server_that_always_fails_some_calls_is_still_used(latency_s: float) -> None:
     """One in ten."""
-    world = World(NoLimit(trouble=0.1), latency_s=latency_s, ceiling=100).run(20 if latency_s < 1 else 180)
+    world = World(NoLimit(trouble=0.1), latency_s=latency_s, ceiling=100).run(10 if latency_s < 1 else 120)
     assert world.pace.window > 50
 
 
 def test_after_an_outage_it_goes_on() -> None:
     """Two minutes in which everything fails: few calls then, many soon after."""
     server = NoLimit()
-    world = World(server, latency_s=0.2, ceiling=100).run(10.0)
+    world = World(server, latency_s=0.2, ceiling=50).run(10.0)
     server.trouble = 1.0
     asked = len(world.run(20.0).ends)
     assert len(world.run(130.0).ends) - asked < 150
     server.trouble = 0.0
-    world.run(190.0)
-    assert world.pace.window == 100
+    world.run(160.0)
+    assert world.pace.window == 50

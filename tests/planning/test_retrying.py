@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,6 +71,39 @@ def test_without_retries_the_first_attempt_is_the_last() -> None:
     assert not may_retry(attempt=1, policy=policy)
     assert go(Verdict.RETRYABLE, 1, 0, policy) == ANSWERED
     assert go(Verdict.FREE, 1, 0, policy) == ANSWERED
+
+
+class TestMayGoDirect:
+    """Where a request may leave by a direct call, it is never given up because it expired."""
+
+    DIRECT = replace(POLICY, may_go_direct=True)
+
+    @pytest.mark.parametrize(
+        ("expiries", "otherwise"), [(0, FREE_RETRY), (2, FREE_RETRY), (3, ANSWERED), (4, ANSWERED), (99, ANSWERED)]
+    )
+    def test_what_expired_too_often_is_queued_again(self, expiries: int, otherwise: Onward) -> None:
+        """Each expiry is counted: by the count the queue knows what goes by direct calls."""
+        assert go(Verdict.FREE, 1, expiries, self.DIRECT) == FREE_RETRY
+        assert go(Verdict.FREE, 1, expiries, POLICY) == otherwise
+
+    def test_without_free_tries_the_first_expiry_is_enough(self) -> None:
+        policy = Retrying(max_retries=0, max_expiries=0, may_go_direct=True)
+        assert go(Verdict.FREE, 1, 0, policy) == FREE_RETRY
+        assert go(Verdict.RETRYABLE, 1, 0, policy) == ANSWERED
+
+    @given(
+        verdict=st.sampled_from([verdict for verdict in Verdict if verdict is not Verdict.FREE]),
+        attempt=st.integers(1, 20),
+        expiries=st.integers(0, 20),
+        policy=policies,
+    )
+    def test_it_changes_nothing_else(self, verdict: Verdict, attempt: int, expiries: int, policy: Retrying) -> None:
+        """Above all, no answer that was paid for is asked for more often."""
+        direct = replace(policy, may_go_direct=True)
+        assert go(verdict, attempt, expiries, direct) == go(verdict, attempt, expiries, policy)
+
+    def test_it_must_be_wanted(self) -> None:
+        assert not Retrying(max_retries=2, max_expiries=3).may_go_direct
 
 
 def test_a_success_with_a_remark_is_a_success() -> None:
