@@ -8,7 +8,7 @@ import urllib.request
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
@@ -94,6 +94,25 @@ def query(folder: Path, sql: str, prefix: str = "toy") -> list[tuple[Any, ...]]:
         return db.execute(sql).fetchall()
     finally:
         db.close()
+
+
+class Books(NamedTuple):
+    """What a task's store says of money, in picodollars."""
+
+    spent: int
+    reserved: int
+    unlinked: int
+    linked: int
+    """The costs of all answers together."""
+
+
+def books(folder: Path, prefix: str = "toy") -> Books:
+    """The books of a task; always spent = linked + unlinked."""
+    sums = (
+        "SELECT sum(spent_pico), sum(reserved_pico), sum(unlinked_pico), "
+        "(SELECT coalesce(sum(cost_pico), 0) FROM response) FROM ledger"
+    )
+    return Books(*query(folder, sums, prefix)[0])
 
 
 def ask(server: SandboxProcess, path: str) -> Any:

@@ -133,11 +133,9 @@ class BatchPostponed(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchSettled(Event):
-    """All answers of a batch are booked, with their true cost beside what was expected."""
+class AnswersSettled(Event):
+    """Answers that are looked at together are all booked, with their true cost beside what was expected."""
 
-    batch: int
-    status: str
     requests: int
     succeeded: int
     retried: int
@@ -153,6 +151,14 @@ class BatchSettled(Event):
     expected_cost_pico: int
     cost_pico: int
     failure: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchSettled(AnswersSettled):
+    """All answers of a batch are booked."""
+
+    batch: int
+    status: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,25 +203,10 @@ class OutputDelivered(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DirectSettled(Event):
-    """A group of answers to direct calls is complete; the fields are those of a settled batch."""
+class DirectSettled(AnswersSettled):
+    """A group of answers to direct calls is complete."""
 
     group: int
-    requests: int
-    succeeded: int
-    retried: int
-    failed: int
-    held: int
-    free: int = 0
-    expected_input_tokens: int
-    input_tokens: int
-    expected_output_tokens: int
-    output_tokens: int
-    output_allowance: int
-    longest_output_tokens: int
-    expected_cost_pico: int
-    cost_pico: int
-    failure: str | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -135,6 +135,22 @@ class Booking:
         self.problem("error" if final else "warning", key, answer.outcome.reason, answer.outcome.message)
 
 
+def figures(total: Settlement) -> dict[str, int]:
+    """What *total* says, by the names of an event that tells of settled answers (`AnswersSettled`)."""
+    return {
+        "succeeded": total.succeeded,
+        "retried": total.retried,
+        "failed": total.failed,
+        "held": total.held,
+        "free": total.free,
+        "input_tokens": total.used_input_tokens,
+        "output_tokens": total.used_output_tokens,
+        "output_allowance": total.used_output_allowance,
+        "longest_output_tokens": total.longest_output_tokens,
+        "cost_pico": total.cost_pico,
+    }
+
+
 def _kind(outcome: Outcome, state: RequestState) -> str:
     if outcome.ok:
         return "succeeded"

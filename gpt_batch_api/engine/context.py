@@ -23,16 +23,19 @@ from gpt_batch_api.domain.request import Load
 from gpt_batch_api.domain.settings import Settings
 from gpt_batch_api.domain.workplace import Workplace
 from gpt_batch_api.planning.admission import Limits
+from gpt_batch_api.planning.batching import Room
 from gpt_batch_api.planning.retrying import Retrying
 from gpt_batch_api.pricing.catalogue import Catalogue
 from gpt_batch_api.pricing.cost import expected_cost_pico, worst_cost_pico
-from gpt_batch_api.store import events, tasks
+from gpt_batch_api.store import events, ledger, tasks
 from gpt_batch_api.store.connection import Store
 from gpt_batch_api.tokens.estimate import TokenEstimator
 from gpt_batch_api.wire.transport import Transport
 
 DEFAULT_COMPLETION_RATIO = 0.5
 POSTPONED_POLLS = 6
+GRACE_S = 4.0
+"""How long the server may still take once a stop is wanted: for a step, and for answers to direct calls."""
 
 
 class Interruption:
@@ -162,6 +165,11 @@ class Context:
             prices=self.catalogue.prices(model),
             road=road,
         )
+
+    def room_left(self) -> Room:
+        """What session and task still allow to be sent."""
+        session = Room.left(self.limits.session, after=ledger.session_total(self.db, self.session_id))
+        return session.smaller(Room.left(self.limits.task, after=ledger.task_total(self.db)))
 
     def direct_load(self, model: str, *, input_tokens: int, output_allowance: int) -> Load:
         """What one direct call weighs."""

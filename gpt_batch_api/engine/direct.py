@@ -31,8 +31,8 @@ from gpt_batch_api.domain.request import Load
 from gpt_batch_api.domain.words import count
 from gpt_batch_api.endpoints.base import get_endpoint
 from gpt_batch_api.endpoints.verdict import judge
-from gpt_batch_api.engine.booking import Booking, Judged
-from gpt_batch_api.engine.context import Context
+from gpt_batch_api.engine.booking import Booking, Judged, figures
+from gpt_batch_api.engine.context import GRACE_S, Context
 from gpt_batch_api.engine.intake import unbudgetable
 from gpt_batch_api.engine.weigh import weigh
 from gpt_batch_api.planning import pacing
@@ -40,7 +40,7 @@ from gpt_batch_api.planning.batching import Room
 from gpt_batch_api.planning.next_step import Route
 from gpt_batch_api.planning.pacing import Ending, Pace, RateHeaders
 from gpt_batch_api.pricing.cost import cost_pico, dollars
-from gpt_batch_api.store import direct, ledger, requests, tasks
+from gpt_batch_api.store import direct, requests, tasks
 from gpt_batch_api.store.direct import Call, Group, Ready
 from gpt_batch_api.wire import direct as wire_direct
 from gpt_batch_api.wire.direct import Reply
@@ -48,8 +48,6 @@ from gpt_batch_api.wire.trouble import Lost, NotSent
 
 CEILING = 500
 """Calls in flight at most, if the user sets no maximum."""
-GRACE_S = 4.0
-"""How long answers are still waited for once a stop is wanted."""
 LOOK_S = 0.05
 """How often calls in flight are looked at while something else is done."""
 READ_AHEAD = 32
@@ -187,7 +185,8 @@ class DirectRoad:
         """One transaction: book what has landed, commit what leaves next. Then let it leave."""
         context = self._context
         landed = [(flight, self._judge(flight)) for flight in self._landed]
-        stops = self._stops(landed)
+        self._note_trouble(landed)
+        stops = self._trouble is not None
         leaving: list[Flight] = []
         if landed or (routes and not stops):
             with context.transaction() as tx:
@@ -215,12 +214,11 @@ class DirectRoad:
         calls = [flight.call for flight in leaving]
         direct.begin(tx, calls, session_id=context.session_id, now=context.clock.now())
 
-    def _stops(self, landed: Iterable[tuple[Flight, Judged | None]]) -> bool:
-        """Whether nothing new may leave after this: something has landed that must be looked at first."""
+    def _note_trouble(self, landed: Iterable[tuple[Flight, Judged | None]]) -> None:
+        """Remember what must be looked at before anything new may leave."""
         for flight, _ in landed:
             if flight.trouble is not None and not isinstance(flight.trouble, Lost):
                 self._trouble = flight.trouble
-        return self._trouble is not None
 
     def _raise_trouble(self) -> None:
         trouble, self._trouble = self._trouble, None
@@ -245,7 +243,7 @@ class DirectRoad:
                 load = self._load(ready)
                 self._refuse_unfit(ready, load)
                 tokens = load.input_tokens + context.expected_output_tokens(load.output_allowance)
-                self._room = self._room or self._room_left()
+                self._room = self._room or context.room_left()
                 if not self._room.fits(load):
                     break
                 if paced and not pace.may_start(tokens, now_s=now_s):
@@ -280,11 +278,6 @@ class DirectRoad:
             if read:
                 self._read_to[route] = read[-1].request.id
         return read[0] if read else None
-
-    def _room_left(self) -> Room:
-        db, limits = self._context.db, self._context.limits
-        session = Room.left(limits.session, after=ledger.session_total(db, self._context.session_id))
-        return session.smaller(Room.left(limits.task, after=ledger.task_total(db)))
 
     def _load(self, ready: Ready) -> Load:
         return self._context.direct_load(
@@ -506,6 +499,8 @@ class DirectRoad:
         self._landed.clear()
 
     def _close_group(self) -> None:
+        if not direct.any_open_group(self._context.db):
+            return
         with self._context.transaction() as tx:
             close_groups(self._context, tx, session_id=self._context.session_id)
 
@@ -516,6 +511,8 @@ LOST = "lost_reply"
 def give_up_lost_calls(context: Context) -> None:
     """At start-up: what an earlier process had in flight when it died is unknown."""
     lost = direct.open_calls(context.db)
+    if not lost and not direct.any_open_group(context.db):
+        return
     with context.transaction() as tx:
         for session_id, calls in lost.items():
             direct.give_up(tx, calls, session_id=session_id, now=context.clock.now())
@@ -526,24 +523,15 @@ def give_up_lost_calls(context: Context) -> None:
 def close_groups(context: Context, tx: sqlite3.Connection, *, session_id: int | None) -> None:
     """Close the open group of a session (None: of all), say how it went, and weigh it."""
     for group in direct.close_groups(tx, session_id=session_id, now=context.clock.now()):
-        total = group.sum
         context.tell(
             DirectSettled(
                 group=group.id,
                 requests=group.requests,
-                succeeded=total.succeeded,
-                retried=total.retried,
-                failed=total.failed,
-                held=total.held,
                 expected_input_tokens=group.expected_input_tokens,
-                input_tokens=total.used_input_tokens,
                 expected_output_tokens=group.expected_output_tokens,
-                output_tokens=total.used_output_tokens,
-                output_allowance=total.used_output_allowance,
-                longest_output_tokens=total.longest_output_tokens,
                 expected_cost_pico=group.cost_pico,
-                cost_pico=total.cost_pico,
                 failure=group.failure,
+                **figures(group.sum),
             )
         )
     weigh(context, tx)

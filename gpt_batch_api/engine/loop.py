@@ -17,7 +17,7 @@ from gpt_batch_api.domain.events import Advice, RunEnded, TaskCompleted, Waiting
 from gpt_batch_api.domain.request import Load
 from gpt_batch_api.domain.states import FINAL_REQUEST_STATES, BatchState, RequestState
 from gpt_batch_api.engine import deliver, failures, poll, push, seal, settle, sweep
-from gpt_batch_api.engine.context import Context
+from gpt_batch_api.engine.context import GRACE_S, Context
 from gpt_batch_api.engine.direct import DirectRoad
 from gpt_batch_api.engine.hand import hand
 from gpt_batch_api.engine.intake import Intake
@@ -28,8 +28,6 @@ from gpt_batch_api.store import batches, direct, ledger, outbox, pushes, request
 from gpt_batch_api.store.ledger import Booked
 from gpt_batch_api.wire.trouble import Refused
 
-GRACE_S = 4.0
-"""How long a step with the server may still take once a stop is wanted."""
 FIRST_BACKOFF_S = 2.0
 LONGEST_BACKOFF_S = 300.0
 FIRST_ORPHAN_LOOK_S = 1.0

@@ -17,9 +17,9 @@ from gpt_batch_api.domain.request import Load
 from gpt_batch_api.domain.states import BatchState
 from gpt_batch_api.engine.context import Context
 from gpt_batch_api.engine.intake import too_heavy, unbudgetable
-from gpt_batch_api.planning.batching import Fill, Room, Weighed, fill, fills_a_batch, passed_limit, within
+from gpt_batch_api.planning.batching import Fill, Weighed, fill, fills_a_batch, passed_limit, within
 from gpt_batch_api.sinks.publish import remove, replace_with
-from gpt_batch_api.store import batches, ledger, requests, tasks
+from gpt_batch_api.store import batches, requests, tasks
 from gpt_batch_api.store.batches import BatchRow
 
 
@@ -76,7 +76,7 @@ def seal_limits(context: Context, model: str) -> SealLimits:
     if context.room_taken:
         return SealLimits(own, own)
     waiting = (batch.load for batch in batches.in_states(context.db, BatchState.SEALED))
-    return SealLimits(own, within(own, _room_left(context).less(sum(waiting, Load()))))
+    return SealLimits(own, within(own, context.room_left().less(sum(waiting, Load()))))
 
 
 def is_full(context: Context, model: str, pile: Load) -> bool:
@@ -114,7 +114,7 @@ def split_if_too_heavy(context: Context, batch_id: int) -> None:
 
 def dissolve_misfits(context: Context) -> None:
     """Dissolve local batches that would be sealed differently now: other limits, other prices, less room."""
-    room = _room_left(context)
+    room = context.room_left()
     for batch in batches.in_states(context.db, BatchState.SEALED):
         if context.settings.requester.force_direct:
             dissolve(context, batch, why="everything goes by direct calls")
@@ -192,9 +192,3 @@ def _weighed(context: Context, endpoint: str, model: str) -> Iterator[Weighed]:
         yield Weighed(
             request.id, Load(1, request.size_bytes, request.input_tokens, request.output_allowance, cost_pico=cost)
         )
-
-
-def _room_left(context: Context) -> Room:
-    """What session and task still allow to be sent."""
-    session = Room.left(context.limits.session, after=ledger.session_total(context.db, context.session_id))
-    return session.smaller(Room.left(context.limits.task, after=ledger.task_total(context.db)))

@@ -17,7 +17,7 @@ from gpt_batch_api.domain.events import BatchPostponed, BatchSettled
 from gpt_batch_api.domain.outcome import Outcome, Road, Usage, Verdict
 from gpt_batch_api.endpoints.base import Endpoint, batch_usage, get_endpoint
 from gpt_batch_api.endpoints.verdict import BILLING_CODES, ServerError, judge
-from gpt_batch_api.engine.booking import Booking, Judged
+from gpt_batch_api.engine.booking import Booking, Judged, figures
 from gpt_batch_api.engine.context import Context
 from gpt_batch_api.engine.enqueued import batch_limit
 from gpt_batch_api.engine.seal import split_if_too_heavy
@@ -168,20 +168,11 @@ class _BatchBooking(Booking):
                 batch=self._batch.id,
                 status=self.status,
                 requests=self._batch.load.requests,
-                succeeded=self.sum.succeeded,
-                retried=self.sum.retried,
-                failed=self.sum.failed,
-                held=self.sum.held,
-                free=self.sum.free,
                 expected_input_tokens=self.expected_input_tokens,
-                input_tokens=self.sum.used_input_tokens,
                 expected_output_tokens=self.expected_output_tokens,
-                output_tokens=self.sum.used_output_tokens,
-                output_allowance=self.sum.used_output_allowance,
-                longest_output_tokens=self.sum.longest_output_tokens,
                 expected_cost_pico=self._batch.load.cost_pico,
-                cost_pico=self.sum.cost_pico,
                 failure=failure,
+                **figures(self.sum),
             )
         )
 

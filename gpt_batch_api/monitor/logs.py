@@ -152,7 +152,7 @@ class LogLines:
         if event.failure:
             self._say(logging.ERROR, f"Direct group {event.group} failed: {event.failure}.")
 
-    def _tell_answers(self, whose: str, status: str, event: events.BatchSettled | events.DirectSettled) -> None:
+    def _tell_answers(self, whose: str, status: str, event: events.AnswersSettled) -> None:
         counts = {
             "succeeded": event.succeeded,
             "to be asked again": event.retried,
@@ -171,7 +171,7 @@ class LogLines:
         )
         self._warn_of_predictions(whose, event)
 
-    def _warn_of_predictions(self, whose: str, event: events.BatchSettled | events.DirectSettled) -> None:
+    def _warn_of_predictions(self, whose: str, event: events.AnswersSettled) -> None:
         requester = self._settings.requester
         for what, predicted, true, factor, name in (
             (

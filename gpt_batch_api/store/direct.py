@@ -238,6 +238,12 @@ def _group(row: sqlite3.Row) -> Group:
     return Group(group_id, requests, tokens, cost, expected_in, expected_out, settlement, failure)
 
 
+def any_open_group(db: sqlite3.Connection) -> bool:
+    """Whether answers still go into some group."""
+    sql = "SELECT 1 FROM direct_group INDEXED BY direct_group_open WHERE closed_at IS NULL LIMIT 1"
+    return db.execute(sql).fetchone() is not None
+
+
 def open_group(tx: sqlite3.Connection, *, session_id: int, now: float) -> Group:
     """The group that answers go into now; a new one if there is none."""
     tx.execute(

@@ -89,6 +89,6 @@ def book(
             reserved_pico,
             spent_pico,
             unlinked_pico,
-            note and storable(note),
+            note,
         ),
     )

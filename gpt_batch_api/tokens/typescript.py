@@ -174,6 +174,9 @@ class _Typed:
             return "object"
         required = schema.get("required")
         required = required if isinstance(required, list) else []
+        return self._body(properties, required)
+
+    def _body(self, properties: dict[str, Any], required: list[Any]) -> str:
         members = [self._member(name, value, name in required) for name, value in properties.items()]
         if all(not above and not tail and "\n" not in body for above, body, tail in members):
             return f"{{ {', '.join(body for _, body, _ in members)} }}"
@@ -215,12 +218,7 @@ class _Plain(_Typed):
     def root(self) -> str:
         return self._object(self._schema)
 
-    def _object(self, schema: dict[str, Any]) -> str:
-        properties = schema.get("properties")
-        if not isinstance(properties, dict) or not properties:
-            return "object"
-        required = schema.get("required")
-        required = required if isinstance(required, list) else []
+    def _body(self, properties: dict[str, Any], required: list[Any]) -> str:
         lines = ["{"]
         for name, value in properties.items():
             if self._depth == 0:

@@ -13,8 +13,6 @@ from gpt_batch_api.wire.trouble import retry_after
 
 DIRECT_S = 600.0
 """How long an answer may take; the provider's own limit."""
-FLEX_S = 900.0
-"""Flex calls wait for a free machine."""
 
 
 @dataclass(frozen=True)

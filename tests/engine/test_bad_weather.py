@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +10,6 @@ import pytest
 from gpt_batch_api.domain.errors import AccountError, UserError
 from gpt_batch_api.sandbox.child import SandboxProcess
 from tests.toy import ToyTask, ask, batches_of, files_of, query, rows_of, sandbox, settings_for
-
-QUICK = "timing: {validating_s: 0, minimum_s: 0, finalizing_s: 0, cancelling_s: 0, requests_per_s: 1000000}\n"
-
-
-@pytest.fixture
-def weather(tmp_path: Path) -> Any:
-    """A sandbox with a plan of one's own."""
-
-    @contextmanager
-    def start(plan: str) -> Iterator[SandboxProcess]:
-        with sandbox(tmp_path / "server", QUICK + plan) as process:
-            yield process
-
-    return start
 
 
 def check_all_well(server: SandboxProcess, tasks: Path, *, rows: int = 8) -> None:

@@ -6,8 +6,6 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +17,7 @@ from gpt_batch_api.engine.direct import as_line
 from gpt_batch_api.sandbox.child import SandboxProcess
 from gpt_batch_api.task_manager import Result, Sample
 from gpt_batch_api.wire.direct import Reply
-from tests.toy import QUICK_PLAN, ToyTask, ask, batches_of, query, rows_of, sandbox, settings_for
-
-
-@pytest.fixture
-def weather(tmp_path: Path) -> Any:
-    """A sandbox with a plan of one's own."""
-
-    @contextmanager
-    def start(plan: str) -> Iterator[SandboxProcess]:
-        with sandbox(tmp_path / "server", QUICK_PLAN + plan) as process:
-            yield process
-
-    return start
-
-
-def books(tasks: Path) -> tuple[int, int, int, int]:
-    """(spent, reserved, unlinked, cost of all answers), in picodollars."""
-    spent, reserved, unlinked, linked = query(
-        tasks,
-        "SELECT sum(spent_pico), sum(reserved_pico), sum(unlinked_pico), "
-        "(SELECT coalesce(sum(cost_pico), 0) FROM response) FROM ledger",
-    )[0]
-    return spent, reserved, unlinked, linked
+from tests.toy import ToyTask, ask, batches_of, books, query, rows_of, sandbox, settings_for
 
 
 def test_everything_goes_by_direct_calls_if_wanted(server: SandboxProcess, tasks: Path) -> None:

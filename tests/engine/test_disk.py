@@ -11,7 +11,7 @@ import pytest
 
 from gpt_batch_api.domain.errors import StoreError
 from gpt_batch_api.sandbox.child import SandboxProcess
-from tests.toy import ToyTask, batches_of, query, rows_of, settings_for
+from tests.toy import ToyTask, batches_of, books, query, rows_of, settings_for
 
 FORK = multiprocessing.get_context("spawn")
 
@@ -67,10 +67,7 @@ def test_a_full_disk_loses_no_direct_call_from_the_books(
     assert "make room and run the same command again" in line
     assert BigTask(settings_for(server, tasks), force_direct=True).run()
     assert len({row["key"] for row in rows_of(tasks)}) == len(rows_of(tasks)) == BigTask.count
-    spent, reserved, unlinked, linked = query(
-        tasks,
-        "SELECT sum(spent_pico), sum(reserved_pico), sum(unlinked_pico), (SELECT sum(cost_pico) FROM response) FROM ledger",
-    )[0]
+    spent, reserved, unlinked, linked = books(tasks)
     assert (spent, reserved) == (linked + unlinked, 0)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +13,7 @@ from gpt_batch_api.domain.ending import Ending
 from gpt_batch_api.domain.errors import OutputError, PayloadError, ServerError, WrongServer
 from gpt_batch_api.sandbox.child import SandboxProcess
 from gpt_batch_api.task_manager import Result, Sample
-from tests.toy import QUICK_PLAN, ToyTask, ask, batches_of, files_of, query, rows_of, sandbox, settings_for
-
-
-@pytest.fixture
-def weather(tmp_path: Path) -> Any:
-    """A sandbox with a plan of one's own."""
-
-    @contextmanager
-    def start(plan: str) -> Iterator[SandboxProcess]:
-        with sandbox(tmp_path / "server", QUICK_PLAN + plan) as process:
-            yield process
-
-    return start
+from tests.toy import ToyTask, ask, batches_of, books, files_of, query, rows_of, sandbox, settings_for
 
 
 def test_a_request_over_the_limit_that_the_server_named_is_told_not_tried_for_ever(weather: Any, tasks: Path) -> None:
@@ -88,9 +74,7 @@ def test_answers_that_vanished_are_booked_as_spent(weather: Any, tasks: Path) ->
     with weather(plan) as server:
         assert ToyTask(settings_for(server, tasks)).main() == 1
         (billed,) = ask(server, "/sandbox/ledger")["batches"].values()
-    spent, reserved, unlinked = query(
-        tasks, "SELECT sum(spent_pico), sum(reserved_pico), sum(unlinked_pico) FROM ledger"
-    )[0]
+    spent, reserved, unlinked, _ = books(tasks)
     assert spent == unlinked == billed["cost_pico"] > 0
     assert reserved == 0
 

@@ -10,7 +10,7 @@ from urllib.error import HTTPError, URLError
 import pytest
 
 from gpt_batch_api.sandbox.child import SandboxProcess
-from tests.toy import QUICK, ToyTask, ask, query, rows_of
+from tests.toy import QUICK, ToyTask, ask, books, query, rows_of
 
 
 class Many(ToyTask):
@@ -54,11 +54,7 @@ def test_a_storm_ends_with_every_row_delivered_or_failed_with_a_reason(
         failed = query(tasks, "SELECT DISTINCT reason FROM request WHERE state = 'failed'")
         assert {reason for (reason,) in failed} <= {"invalid_request"}
         assert files_on(server) == []
-        spent, reserved, unlinked, linked = query(
-            tasks,
-            "SELECT sum(spent_pico), sum(reserved_pico), sum(unlinked_pico), "
-            "(SELECT sum(cost_pico) FROM response) FROM ledger",
-        )[0]
+        spent, reserved, unlinked, linked = books(tasks)
         billed = ask(server, "/sandbox/ledger")["total"]["cost_pico"]
         lines_lost = query(tasks, "SELECT count(*) FROM response WHERE reason = 'missing'")[0][0]
     assert (reserved, spent) == (0, linked + unlinked)

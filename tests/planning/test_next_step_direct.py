@@ -161,6 +161,10 @@ class TestRemainder:
     def test_a_small_one_goes_direct_and_a_big_one_is_sealed(self, requests: int, step: Step) -> None:
         assert next_step(replace(IDLE, piles=(pile(requests),))) == step
 
+    def test_a_full_batch_is_sealed_whatever_its_size(self) -> None:
+        """It reached a maximum, of tokens perhaps."""
+        assert next_step(replace(IDLE, piles=(pile(5, full=True),))) == Seal(CHAT, MODEL)
+
     @pytest.mark.parametrize("requests", [1, ENOUGH - 1, ENOUGH])
     def test_one_that_may_not_go_direct_is_sealed(self, requests: int) -> None:
         assert next_step(replace(IDLE, piles=(pile(requests, direct=False),))) == Seal(CHAT, MODEL)
@@ -482,7 +486,7 @@ situations = st.builds(
     held_requests=st.integers(0, 1),
     generator=st.sampled_from(Generator),
     max_unpushed_batches=st.integers(0, 3),
-    min_batch_requests=st.sampled_from([1, ENOUGH]),
+    min_batch_requests=st.sampled_from([0, 1, ENOUGH]),
     orphan_due_s=st.none() | delays,
     server_back_s=st.sampled_from([0.0, 0.0, -1.0, AWAY_S]),
     force_direct=st.booleans(),
@@ -534,6 +538,7 @@ class TestAnySituation:
                 assert not now.force_direct
             elif not now.force_direct:
                 assert pile.direct
+                assert not pile.full
                 assert 0 < pile.requests < now.min_batch_requests
                 assert now.generator is Generator.EXHAUSTED
                 assert not any((now.remote_batches, now.doubtful, now.ended))

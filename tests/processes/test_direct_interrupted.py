@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from gpt_batch_api.sandbox.child import SandboxProcess
-from tests.toy import QUICK, ToyTask, ask, query, rows_of, sandbox
+from tests.toy import QUICK, ToyTask, ask, books, query, rows_of, sandbox
 
 CALLS = 500
 IN_FLIGHT = 20
@@ -65,9 +65,6 @@ def test_at_most_the_calls_in_flight_are_paid_again(slow: SandboxProcess, tasks:
     assert start(tasks, slow.url).wait(60) == 0
     assert sorted(row["key"] for row in rows_of(tasks)) == [f"word-{index:05}" for index in range(CALLS)]
     assert CALLS <= paid(slow) <= CALLS + (0 if number is signal.SIGINT else IN_FLIGHT)
-    spent, reserved, unlinked, linked = query(
-        tasks,
-        "SELECT sum(spent_pico), sum(reserved_pico), sum(unlinked_pico), (SELECT sum(cost_pico) FROM response) FROM ledger",
-    )[0]
+    spent, reserved, unlinked, linked = books(tasks)
     assert (spent, reserved) == (linked + unlinked, 0)
     assert (unlinked == 0) == (number is signal.SIGINT)
