@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gpt_batch_api.domain.ending import Ending, Over
@@ -26,7 +26,6 @@ from tests.planning.world import Luck, Rules, World
 MOST_STEPS = 600
 """Far more than a story of a dozen requests needs."""
 
-WHOLE_STORIES = settings(deadline=None)
 """They may take their time on a busy machine."""
 
 WITH_SERVER = (Settle, Sweep, Resolve, FindOrphans, Poll, Push)
@@ -91,7 +90,6 @@ def play(world: World) -> Story:
     raise AssertionError(f"no end after {MOST_STEPS} steps; the last: {steps[-6:]}")
 
 
-@WHOLE_STORIES
 @given(models=jobs, rules=plain_rules, dice=dice)
 def test_in_any_weather_every_request_ends_with_exactly_one_result(
     models: list[str], rules: Rules, dice: list[int]
@@ -106,7 +104,6 @@ def test_in_any_weather_every_request_ends_with_exactly_one_result(
     assert (world.queue, world.sealed, world.orphans, world.files_left()) == ([], [], [], 0)
 
 
-@WHOLE_STORIES
 @given(models=jobs, rules=any_rules, dice=dice)
 def test_every_run_ends_and_tells_what_it_left(models: list[str], rules: Rules, dice: list[int]) -> None:
     """Whatever the rules: it is done exactly if no request and no file is left; all that is paid for is delivered."""
@@ -124,7 +121,6 @@ def test_every_run_ends_and_tells_what_it_left(models: list[str], rules: Rules, 
     assert len(set(world.results)) == len(world.results)
 
 
-@WHOLE_STORIES
 @given(models=jobs, rules=any_rules, dice=dice)
 def test_the_limits_hold_all_the_way(models: list[str], rules: Rules, dice: list[int]) -> None:
     """Batches prepared, batches on the server and requests sent never pass their limits."""
@@ -141,7 +137,6 @@ def test_the_limits_hold_all_the_way(models: list[str], rules: Rules, dice: list
         assert world.sent <= rules.max_session
 
 
-@WHOLE_STORIES
 @given(rules=narrow_rules, models=st.lists(st.sampled_from("aaab"), min_size=8, max_size=14), dice=dice)
 def test_what_the_server_admits_of_a_model_is_run_into_once(rules: Rules, models: list[str], dice: list[int]) -> None:
     """After that it is known: nothing is sent that the server would refuse for it, and all ends well."""
@@ -151,7 +146,6 @@ def test_what_the_server_admits_of_a_model_is_run_into_once(rules: Rules, models
     assert len(story.world.refused) == len(set(story.world.refused))
 
 
-@WHOLE_STORIES
 @given(
     order=st.permutations("aaaaabbbbb"), size=st.integers(1, 2), max_unpushed=st.integers(1, 3), learnt=st.booleans()
 )
@@ -169,7 +163,6 @@ def test_a_full_model_does_not_keep_the_others_from_being_finished(
     assert len(world.remote) <= 1
 
 
-@WHOLE_STORIES
 @given(models=jobs, rules=any_rules, dice=dice)
 def test_a_server_that_is_away_is_left_alone(models: list[str], rules: Rules, dice: list[int]) -> None:
     world = World(list(models), Luck(dice), rules)
@@ -181,7 +174,6 @@ def test_a_server_that_is_away_is_left_alone(models: list[str], rules: Rules, di
         world.do(step)
 
 
-@WHOLE_STORIES
 @given(models=jobs, rules=plain_rules, first=dice, second=dice, third=st.integers(0, 40))
 def test_a_run_that_is_broken_off_goes_on_where_it_was(
     models: list[str], rules: Rules, first: list[int], second: list[int], third: int
@@ -207,7 +199,6 @@ def test_a_run_that_is_broken_off_goes_on_where_it_was(
     assert len(world.models) >= asked
 
 
-@WHOLE_STORIES
 @given(models=jobs, dice=dice)
 def test_once_never_waits_and_repeated_runs_finish_the_job(models: list[str], dice: list[int]) -> None:
     """For cron: each run does what can be done, time passes between them."""

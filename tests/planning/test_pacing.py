@@ -463,7 +463,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(ceiling=st.integers(1, 40), story=steps)
 def test_the_promises_hold_in_any_story(
     ceiling: int,

@@ -75,7 +75,7 @@ class TestJson:
         assert list(read(path)) == expected
         assert len(read(path)["rows"]) == 2
 
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     @given(
         header=st.dictionaries(st.text(max_size=8), st.none() | st.integers() | st.text(max_size=8), max_size=4),
         texts=st.lists(st.text(max_size=8), max_size=4),

@@ -23,7 +23,7 @@ FORMS = {
     "by both": Parts(max_entries=4, max_bytes=90),
 }
 
-QUICK = settings(max_examples=80, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+QUICK = settings(max_examples=80, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 """Files are made durable all the time, so shrinking would take long."""
 
 

@@ -11,8 +11,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, settings
-
 from gpt_batch_api.domain.delivery import Delivered, Progress
 from gpt_batch_api.domain.hooks import Ended, ToHand
 from gpt_batch_api.domain.outcome import SUCCESS, Outcome, Usage, Verdict
@@ -37,7 +35,6 @@ FREE = Outcome(Verdict.FREE, "expired", "not its turn")
 FATAL = Outcome(Verdict.FATAL, "invalid_request", "never")
 REJECTED = Outcome(Verdict.RETRYABLE, "rejected_by_task", "not good enough")
 
-PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """For properties: a busy machine is no failure."""
 
 EXPECTED_PICO = 100

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gpt_batch_api.endpoints.base import encode
 from gpt_batch_api.store.codec import drop_unused_content, pack, pack_payload, unpack, unpack_payload
-from tests.store.rig import PATIENT, Desk, body_of, new_request
+from tests.store.rig import Desk, body_of, new_request
 
 LEAST = 1024
 """Characters from which on a data URI is kept on its own."""
@@ -54,14 +54,12 @@ documents = st.recursive(
 )
 
 
-@PATIENT
 @given(st.binary(max_size=3000))
 def test_any_bytes_come_back_as_they_were(text: bytes) -> None:
     """Answers of a server are kept byte for byte, whether they are JSON or not."""
     assert unpack(pack(text)) == text
 
 
-@PATIENT
 @given(st.dictionaries(texts, documents, max_size=5), st.booleans())
 @example({"url": data_uri()}, False)
 @example({data_uri(): data_uri()}, False)

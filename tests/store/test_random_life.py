@@ -27,7 +27,7 @@ from gpt_batch_api.domain.states import RequestState
 from gpt_batch_api.store import batches, ledger, pushes, requests, responses, samples, snapshot, tasks, wipe
 from gpt_batch_api.store.batches import Report
 from gpt_batch_api.store.responses import Answer
-from tests.store.rig import EXPECTED_PICO, FATAL, FREE, NOW, PATIENT, REJECTED, RETRYABLE, Desk, new_request
+from tests.store.rig import EXPECTED_PICO, FATAL, FREE, NOW, REJECTED, RETRYABLE, Desk, new_request
 
 INPUT_TOKENS = 7
 KEYS = [RequestKey(f"s{sample}", purpose, number) for sample, purpose, number in product(range(4), ("", "p"), range(2))]
@@ -828,7 +828,6 @@ class Life(RuleBasedStateMachine):
 
 TestARandomLife: Any = Life.TestCase
 TestARandomLife.settings = settings(
-    PATIENT,
     max_examples=40,
     stateful_step_count=50,
     suppress_health_check=list(HealthCheck),

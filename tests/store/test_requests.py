@@ -22,7 +22,7 @@ from gpt_batch_api.domain.request import (
 )
 from gpt_batch_api.domain.states import RequestState
 from gpt_batch_api.store import batches, requests, samples, tasks
-from tests.store.rig import CHAT, MODEL, NOW, PATIENT, Desk, body_of, desk_at, new_request, statements
+from tests.store.rig import CHAT, MODEL, NOW, Desk, body_of, desk_at, new_request, statements
 
 letters = st.characters(codec="utf-8")
 key_letters = st.characters(codec="utf-8", exclude_characters="\0")
@@ -96,7 +96,7 @@ def test_an_odd_key_is_found_again(desk: Desk, key: str) -> None:
 
 
 @given(st.lists(keys, min_size=1, max_size=12, unique=True), st.data())
-@settings(PATIENT, max_examples=60)
+@settings(max_examples=60)
 def test_exactly_the_stored_keys_are_known(chosen: list[RequestKey], data: st.DataObject) -> None:
     """Whatever texts and numbers they are made of."""
     there = data.draw(st.sets(st.sampled_from(chosen)), label="stored")
@@ -205,7 +205,7 @@ def test_a_line_is_what_the_batch_endpoint_expects(desk: Desk) -> None:
 
 
 @given(st.lists(st.text(letters, max_size=2000), min_size=1, max_size=5), st.integers(1, 200))
-@settings(PATIENT, max_examples=40)
+@settings(max_examples=40)
 def test_stored_sizes_are_those_of_the_lines(contents: list[str], others: int) -> None:
     """Byte for byte, with ids of any length and after wipes raised the epoch: a limit of bytes is kept exactly."""
     with tempfile.TemporaryDirectory() as folder, desk_at(Path(folder) / "s.db") as desk:

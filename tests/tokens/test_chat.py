@@ -66,7 +66,7 @@ def test_parts_of_text_are_joined_without_a_separator() -> None:
 
 
 @given(st.lists(st.text(max_size=20), max_size=6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_text_counts_the_same_however_it_is_cut(pieces: list[str]) -> None:
     """Adjacent text parts are one text."""
     parts = [{"type": "text", "text": piece} for piece in pieces]
@@ -75,14 +75,14 @@ def test_text_counts_the_same_however_it_is_cut(pieces: list[str]) -> None:
 
 
 @given(st.text(max_size=60), st.text(max_size=60))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_further_message_never_makes_it_cheaper(first: str, second: str) -> None:
     """Each message is counted by itself."""
     assert chat(user(first), user(second)).tokens >= chat(user(first)).tokens + 4
 
 
 @given(st.text(max_size=60), st.text(min_size=1, max_size=60))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_text_on_a_new_line_never_makes_it_cheaper(text: str, more: str) -> None:
     """Text after a blank line cannot merge with what stood before it."""
     assert chat(user(f"{text}x\n\nx{more}")).tokens >= chat(user(f"{text}x")).tokens

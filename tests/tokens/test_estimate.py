@@ -47,7 +47,7 @@ bodies = st.one_of(
 
 
 @given(body=bodies, endpoint=st.sampled_from(ENDPOINTS))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_any_body_gets_an_answer(body: dict[str, Any], endpoint: str) -> None:
     """No exception, never less than nothing, and a note for every guess."""
     counted = TokenEstimator().count(endpoint=endpoint, body=body)
@@ -56,7 +56,7 @@ def test_any_body_gets_an_answer(body: dict[str, Any], endpoint: str) -> None:
 
 
 @given(body=bodies, endpoint=st.sampled_from(ENDPOINTS))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_same_body_gets_the_same_answer(body: dict[str, Any], endpoint: str) -> None:
     """Whatever was counted before, and without writing into the body."""
     before = repr(body)

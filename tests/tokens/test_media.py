@@ -114,7 +114,7 @@ def test_strings_of_an_array_are_one_line() -> None:
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_bytes_can_be_a_pdf(raw: bytes) -> None:
     """At least one page, and no exception."""
     assert read_pdf(bare_base64(data_uri(b"%PDF-" + raw, "application/pdf"))).pages >= 1

@@ -27,7 +27,7 @@ def test_a_text_costs_its_tokens() -> None:
 
 
 @given(st.lists(st.text(min_size=1, max_size=20), max_size=5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_list_costs_the_sum(texts: list[str]) -> None:
     """Text by text."""
     assert embed(texts).tokens == sum(n(text, "cl100k_base") for text in texts)

@@ -28,7 +28,7 @@ def test_instructions_are_a_leading_system_message() -> None:
 
 
 @given(st.lists(st.sampled_from(["user", "assistant", "system"]), max_size=4), st.text(max_size=30))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_messages_cost_the_same_as_in_chat(roles: list[str], text: str) -> None:
     """On both kinds of models."""
     messages = [{"role": role, "content": text} for role in roles]

@@ -40,7 +40,7 @@ def test_a_long_text_with_short_runs_is_not_cut() -> None:
 
 
 @given(st.text())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_remembered_counts_are_the_same(text: str) -> None:
     """The memory changes the time, not the number."""
     assert count_shared_tokens(text, "o200k_base") == count_tokens(text, "o200k_base")

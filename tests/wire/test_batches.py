@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gpt_batch_api.domain.errors import AccountError, ServerError, Unreachable
@@ -236,7 +236,6 @@ anything = st.recursive(
 shown = st.fixed_dictionaries({}, optional=dict.fromkeys(BATCH, anything))
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(shown)
 @example({"id": "b", "created_at": 1e999})
 @example({"id": "b", "request_counts": {"total": float("nan")}})
