@@ -64,6 +64,15 @@ class BatchDissolved(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BatchRecalled(Event):
+    """The server was asked to cancel the batch, because of the deadline. `done`: answers that it told of by then."""
+
+    batch: int
+    requests: int
+    done: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class BatchPushed(Event):
     """The server has the batch. `adopted`: its reply was lost, and it was found on the server again."""
 

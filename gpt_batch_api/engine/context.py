@@ -122,7 +122,7 @@ class Context:
         return Retrying(
             self.settings.requester.max_retries,
             self.settings.extra.max_expiries,
-            may_go_direct=self.settings.limits.min_batch_requests > 0,
+            may_go_direct=self.settings.limits.min_batch_requests > 0 or self.settings.extra.deadline is not None,
         )
 
     @cached_property
@@ -171,11 +171,9 @@ class Context:
         session = Room.left(self.limits.session, after=ledger.session_total(self.db, self.session_id))
         return session.smaller(Room.left(self.limits.task, after=ledger.task_total(self.db)))
 
-    def direct_load(self, model: str, *, input_tokens: int, output_allowance: int) -> Load:
+    def direct_load(self, model: str, *, input_tokens: int, output_allowance: int, road: Road = Road.DIRECT) -> Load:
         """What one direct call weighs."""
-        cost = self.expected_cost_pico(
-            model, input_tokens=input_tokens, output_allowance=output_allowance, road=Road.DIRECT
-        )
+        cost = self.expected_cost_pico(model, input_tokens=input_tokens, output_allowance=output_allowance, road=road)
         return Load(1, 0, input_tokens, output_allowance, cost_pico=cost)
 
     def fits_direct(self, load: Load) -> bool:
@@ -183,9 +181,9 @@ class Context:
         limits = self.limits.direct
         return load.input_tokens <= limits.input_tokens and load.cost_pico <= limits.cost_pico
 
-    def plain_cost_pico(self, model: str, load: Load) -> int:
+    def plain_cost_pico(self, model: str, load: Load, *, road: Road = Road.BATCH) -> int:
         """What many requests together cost, about: at plain rates, without what is particular to single ones."""
-        rates = self.catalogue.prices(model).batch
+        rates = self.catalogue.prices(model).rates(road)
         output_tokens = self.expected_output_tokens(load.output_allowance)
         return load.input_tokens * rates.input_pico + output_tokens * rates.output_pico
 

@@ -30,7 +30,7 @@ from gpt_batch_api.domain.outcome import Outcome, Road, Verdict
 from gpt_batch_api.domain.request import Load
 from gpt_batch_api.domain.words import count
 from gpt_batch_api.endpoints.base import get_endpoint
-from gpt_batch_api.endpoints.verdict import judge
+from gpt_batch_api.endpoints.verdict import ServerError, judge
 from gpt_batch_api.engine.booking import Booking, Judged, figures
 from gpt_batch_api.engine.context import GRACE_S, Context
 from gpt_batch_api.engine.intake import unbudgetable
@@ -51,6 +51,8 @@ CEILING = 500
 LOOK_S = 0.05
 """How often calls in flight are looked at while something else is done."""
 READ_AHEAD = 32
+FLEX_PAUSE_S = 300.0
+"""How long the flex tier is left alone when it had no room."""
 TOLD_PAUSE_S = 2.0
 """From so long on, a pause that the server wants is told."""
 UNCERTAIN = frozenset({408, 499, 502, 504, 520, 521, 522, 523, 524})
@@ -64,6 +66,7 @@ class Flight:
 
     ready: Ready
     call: Call
+    body: bytes
     paced: pacing.Call | None = None
     place: int = 0
     started_s: float = 0.0
@@ -80,7 +83,9 @@ class DirectRoad:
         self._context = context
         self._limits = context.limits.direct
         self._ceiling = context.settings.limits.max_direct_concurrency or CEILING
-        self._paces: dict[str, Pace] = {}
+        self._paces: dict[tuple[str, Road], Pace] = {}
+        self._no_flex_until: dict[str, float] = {}
+        """Models for which the server had no room in its flex tier, or has none such (for ever)."""
         self._flying: dict[int, Flight] = {}
         self._places: list[int] = []
         """Free ones below the highest taken: a call takes the lowest."""
@@ -97,12 +102,14 @@ class DirectRoad:
         self._read_to: dict[Route, int] = {}
         """The last request that was read. What is put back behind it is found by the next run of turns."""
         self._server_noted = False
-        self._held_tokens: dict[str, int] = {}
-        """How heavy the call is that the pace of a model held back last."""
+        self._held_tokens: dict[Route, int] = {}
+        """How heavy the call of a route is that its pace held back last."""
         self._trouble: Exception | None = None
         self._held = False
         self.heard = False
         """Whether the server has answered a call since this was last set back."""
+        self.met_unfit = False
+        """Whether a request was met that is too heavy for a direct call, since this was last set back."""
 
     @property
     def in_flight(self) -> int:
@@ -160,7 +167,7 @@ class DirectRoad:
             )
             if context.settings.requester.direct_verbose == "always":
                 for flight in leaving:
-                    show_request(context, flight.ready)
+                    show_request(context, flight.ready, flight.body)
 
     async def finish(self) -> None:
         """Nothing more is sent. Answers that still come are booked; what has not come in time is given up."""
@@ -235,25 +242,41 @@ class DirectRoad:
         now_s = context.clock.monotonic()
         free = self._ceiling - len(self._flying) + landing
         for route in routes:
-            pace = self._pace(route.model)
-            while free > 0 and (not paced or pace.may_start(0, now_s=now_s)):
+            while free > 0:
                 ready = self._next_in(route)
                 if ready is None:
                     break
-                load = self._load(ready)
-                self._refuse_unfit(ready, load)
+                road, body = self._way(route, ready)
+                pace = self._pace(route.model, road)
+                if paced and not pace.may_start(0, now_s=now_s):
+                    break
+                load = self._load(ready, road)
+                if not self._is_fit(route, ready, load):
+                    break
                 tokens = load.input_tokens + context.expected_output_tokens(load.output_allowance)
                 self._room = self._room or context.room_left()
                 if not self._room.fits(load):
                     break
                 if paced and not pace.may_start(tokens, now_s=now_s):
-                    self._held_tokens[route.model] = tokens
+                    self._held_tokens[route] = tokens
                     break
                 self._room = self._room.less(load)
                 self._read[route].popleft()
                 free -= 1
-                call = Call(ready.request.id, Road.DIRECT, load.input_tokens, load.cost_pico)
-                yield Flight(ready, call, pace.start(tokens, now_s=now_s) if paced else None, started_s=now_s)
+                call = Call(ready.request.id, road, load.input_tokens, load.cost_pico)
+                yield Flight(ready, call, body, pace.start(tokens, now_s=now_s) if paced else None, started_s=now_s)
+
+    def road_of(self, route: Route) -> Road:
+        """By which tier the calls of a route go now."""
+        now_s = self._context.clock.monotonic()
+        is_open = now_s >= self._no_flex_until.get(route.model, float("-inf"))
+        return Road.FLEX if route.flex and is_open else Road.DIRECT
+
+    def _way(self, route: Route, ready: Ready) -> tuple[Road, bytes]:
+        """The tier by which a request goes, and its body for it. A tier that the request names itself is left to it."""
+        road = self.road_of(route)
+        flexed = wire_direct.by_flex(ready.body) if road is Road.FLEX else None
+        return (Road.DIRECT, ready.body) if flexed is None else (road, flexed)
 
     def _look_anew(self) -> None:
         self._room = None
@@ -279,37 +302,43 @@ class DirectRoad:
                 self._read_to[route] = read[-1].request.id
         return read[0] if read else None
 
-    def _load(self, ready: Ready) -> Load:
+    def _load(self, ready: Ready, road: Road) -> Load:
         return self._context.direct_load(
             ready.request.model,
             input_tokens=ready.request.input_tokens,
             output_allowance=ready.request.output_allowance,
+            road=road,
         )
 
-    def _refuse_unfit(self, ready: Ready, load: Load) -> None:
-        """Raise PayloadError for a request that no direct call can carry."""
+    def _is_fit(self, route: Route, ready: Ready, load: Load) -> bool:
+        """Whether a direct call can carry a request. Raises PayloadError if it cannot, and may go in no other way."""
         context = self._context
         if not context.is_budgetable(bounded=ready.bounded, sureness=ready.sureness):
             raise unbudgetable(requests.describe(context.db, ready.request.id), bounded=ready.bounded)
-        if not context.fits_direct(load):
-            key = requests.describe(context.db, ready.request.id)
-            raise PayloadError(
-                f"Request {key} alone has {load.input_tokens:,} input tokens and may cost {dollars(load.cost_pico)}, more than "
-                "max_direct_ktokens or max_direct_cost allow a direct call. Raise them, or let it go by the Batch API.",
-                sample_key=key.sample_key,
-            )
+        if context.fits_direct(load):
+            return True
+        if not (context.settings.requester.force_direct or route.expired_only):
+            self.met_unfit = True
+            return False
+        key = requests.describe(context.db, ready.request.id)
+        raise PayloadError(
+            f"Request {key} alone has {load.input_tokens:,} input tokens and may cost {dollars(load.cost_pico)}, more than "
+            "max_direct_ktokens or max_direct_cost allow a direct call. Raise them, or let it go by the Batch API.",
+            sample_key=key.sample_key,
+        )
 
-    def _pace(self, model: str) -> Pace:
-        if model not in self._paces:
-            self._paces[model] = Pace(ceiling=self._ceiling)
-        return self._paces[model]
+    def _pace(self, model: str, road: Road) -> Pace:
+        if (model, road) not in self._paces:
+            self._paces[model, road] = Pace(ceiling=self._ceiling)
+        return self._paces[model, road]
 
     def _pause_s(self, routes: Sequence[Route]) -> float | None:
         """How long to wait before anything may leave, with nothing in flight; None: nothing wants to."""
         now_s = self._context.clock.monotonic()
         pauses = []
         for route in routes:
-            pause_s = self._pace(route.model).wait_s(self._held_tokens.get(route.model, 0), now_s=now_s)
+            pace = self._pace(route.model, self.road_of(route))
+            pause_s = pace.wait_s(self._held_tokens.get(route, 0), now_s=now_s)
             if pause_s is None or pause_s > 0:
                 pauses.append(LOOK_S if pause_s is None else pause_s)
         if pauses and min(pauses) >= TOLD_PAUSE_S:
@@ -326,8 +355,8 @@ class DirectRoad:
             flight.reply = await wire_direct.ask(
                 self._context.remote,
                 endpoint=flight.ready.endpoint,
-                body=flight.ready.body,
-                timeout_s=wire_direct.DIRECT_S,
+                body=flight.body,
+                timeout_s=wire_direct.FLEX_S if flight.call.road is Road.FLEX else wire_direct.DIRECT_S,
                 place=flight.place,
             )
         except Exception as trouble:
@@ -376,7 +405,7 @@ class DirectRoad:
     def _judge(self, flight: Flight) -> Judged | None:
         """What came of a call; None if it did not run."""
         reply, request = flight.reply, flight.ready.request
-        pace = self._pace(request.model)
+        pace = self._pace(request.model, flight.call.road)
         if reply is None:
             self._slow_down(pace, flight, Ending.TROUBLE)
             if isinstance(flight.trouble, (NotSent, AccountError)):
@@ -390,6 +419,9 @@ class DirectRoad:
             self._slow_down(pace, flight, Ending.ANSWERED, used_tokens=used or None)
             return Judged(request, reading.outcome, reading.usage, reply.status, as_line(reply))
         outcome = judge(reply.error)
+        if flight.call.road is Road.FLEX and self._is_flex_closed(flight, outcome):
+            self._slow_down(pace, flight, Ending.OTHER, used_tokens=0)
+            return None
         self._slow_down(pace, flight, _ending(reply.status, outcome), used_tokens=0)
         if outcome.verdict is Verdict.ACCOUNT:
             self._trouble = AccountError(
@@ -402,6 +434,18 @@ class DirectRoad:
             why = f"the reply could not be read (HTTP {reply.status}); whether the request ran is not known"
             return Judged(request, Outcome(Verdict.RETRYABLE, LOST, why), status=reply.status)
         return Judged(request, outcome, status=reply.status, raw=as_line(reply) if reply.body is not None else None)
+
+    def _is_flex_closed(self, flight: Flight, outcome: Outcome) -> bool:
+        """Whether the server has no room in its flex tier just now, or no such tier for the model. Nothing ran then."""
+        assert flight.reply is not None
+        if outcome.reason == "resource_unavailable":
+            closed_s = FLEX_PAUSE_S
+        elif flight.reply.status == 400 and _is_about_tier(flight.reply.error):
+            closed_s = float("inf")
+        else:
+            return False
+        self._no_flex_until[flight.ready.request.model] = self._context.clock.monotonic() + closed_s
+        return True
 
     def _slow_down(self, pace: Pace, flight: Flight, ending: Ending, *, used_tokens: int | None = None) -> None:
         assert flight.paced is not None
@@ -432,8 +476,8 @@ class DirectRoad:
         context, now = self._context, self._context.clock.now()
         calls = [flight.call for flight, _ in part]
         booking = Booking(context, group_id=group.id)
-        for road in {call.road for call in calls}:
-            booking.book(tx, [item for flight, item in part if flight.call.road is road], road=road)
+        for road in Road:
+            booking.book(tx, [item for flight, item in part if _paid(flight) is road], road=road)
         unknown = sum(flight.call.reserved_pico for flight, item in part if _costs_unknown(item))
         direct.settle(
             tx, calls, session_id=context.session_id, cost_pico=booking.sum.cost_pico, unknown_pico=unknown, now=now
@@ -468,11 +512,11 @@ class DirectRoad:
                     DirectExchange(
                         request=str(requests.describe(self._context.db, item.request.id)),
                         endpoint=flight.ready.endpoint,
-                        body=flight.ready.body,
+                        body=flight.body,
                         outcome=item.outcome,
                         usage=item.usage,
                         cost_pico=cost_pico(
-                            item.usage, self._context.catalogue.prices(item.request.model), road=flight.call.road
+                            item.usage, self._context.catalogue.prices(item.request.model), road=_paid(flight)
                         ),
                         reply=flight.reply.content if flight.reply is not None else None,
                         took_s=flight.ended_s - flight.started_s,
@@ -537,12 +581,10 @@ def close_groups(context: Context, tx: sqlite3.Connection, *, session_id: int | 
     weigh(context, tx)
 
 
-def show_request(context: Context, ready: Ready) -> None:
+def show_request(context: Context, ready: Ready, body: bytes) -> None:
     """Tell of a request that would be sent, with all that it says."""
     context.tell(
-        DirectExchange(
-            request=str(requests.describe(context.db, ready.request.id)), endpoint=ready.endpoint, body=ready.body
-        )
+        DirectExchange(request=str(requests.describe(context.db, ready.request.id)), endpoint=ready.endpoint, body=body)
     )
 
 
@@ -550,6 +592,16 @@ def _ending(status: int, outcome: Outcome) -> Ending:
     if outcome.reason in NOT_RUN:
         return Ending.RATE_LIMITED if status == 429 else Ending.TROUBLE
     return Ending.TROUBLE if status >= 500 or status in (408, 409) else Ending.OTHER
+
+
+def _is_about_tier(error: ServerError) -> bool:
+    return error.param == "service_tier" or "service_tier" in error.message
+
+
+def _paid(flight: Flight) -> Road:
+    """The tier whose price a call has: the one that the server says it used."""
+    told = None if flight.reply is None or flight.reply.body is None else flight.reply.body.get("service_tier")
+    return {"flex": Road.FLEX, "default": Road.DIRECT}.get(str(told), flight.call.road)
 
 
 def _costs_unknown(item: Judged) -> bool:

@@ -99,6 +99,10 @@ class LogLines:
             f"Batch {event.batch}: dissolved, {count(event.requests, 'request')} back in the queue ({event.why}).",
         )
 
+    def _tell_BatchRecalled(self, event: events.BatchRecalled) -> None:  # noqa: N802
+        done = "" if event.done is None else f", {event.done:,} of {event.requests:,} done"
+        self._say(logging.INFO, f"Batch {event.batch}: cancelled because of the deadline{done}.")
+
     def _tell_BatchPushed(self, event: events.BatchPushed) -> None:  # noqa: N802
         how = "found on the server again" if event.adopted else "pushed"
         self._say(
