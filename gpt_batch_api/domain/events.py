@@ -35,10 +35,12 @@ class RunBegan(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RequestsAdded(Event):
-    """The generator yielded new requests; `known` others were there already."""
+    """The generator yielded new requests; `known` others were there already. `twins` of the new ones are not asked
+    themselves, because others ask the same."""
 
     new: int
     known: int
+    twins: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

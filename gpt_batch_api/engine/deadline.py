@@ -20,7 +20,7 @@ from gpt_batch_api.store import batches, direct, requests
 from gpt_batch_api.store.batches import BatchRow
 from gpt_batch_api.wire import batches as wire_batches
 
-_NEEDS_NO_CALL = {*FINAL_REQUEST_STATES, RequestState.ANSWERED, RequestState.HELD}
+_NEEDS_NO_CALL = {*FINAL_REQUEST_STATES, RequestState.ANSWERED, RequestState.HELD, RequestState.TWIN}
 
 LATE = "it would not be done by the deadline"
 

@@ -164,7 +164,6 @@ def refuse_unbuilt(settings: Settings) -> None:
     """Refuse what this version knows but cannot do yet, rather than silently do something else."""
     extra = settings.extra
     wanted = {
-        "dedupe": extra.dedupe,
         "estimate": extra.estimate,
         "wandb": settings.wandb.wandb is True,
     }

@@ -59,7 +59,8 @@ class LogLines:
 
     def _tell_RequestsAdded(self, event: events.RequestsAdded) -> None:  # noqa: N802
         level = logging.INFO if self._settings.extra.verbosity == "verbose" else logging.DEBUG
-        self._say(level, f"Generated {count(event.new, 'request')} ({event.known:,} known already).")
+        twins = f", {event.twins:,} ask what others have asked" if event.twins else ""
+        self._say(level, f"Generated {count(event.new, 'request')} ({event.known:,} known already{twins}).")
 
     def _tell_Waiting(self, event: events.Waiting) -> None:  # noqa: N802
         now = self._monotonic()

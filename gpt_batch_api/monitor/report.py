@@ -95,6 +95,7 @@ def _requests(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[s
         "queued": of(RequestState.QUEUED),
         "in batches": of(RequestState.BATCHED),
         "sending": of(RequestState.SENDING),
+        "waiting for identical ones": of(RequestState.TWIN),
         "answered, not processed": of(RequestState.ANSWERED),
     }
     if snapshot.under_way:

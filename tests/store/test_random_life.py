@@ -441,7 +441,7 @@ class Life(RuleBasedStateMachine):
         batch = data.draw(st.sampled_from([batch for batch in self.batches.values() if batch.failure_open]))
         with self.desk.store.transaction() as tx:
             held = responses.held_of(tx, Source("batch", batch.id), limit=1000)
-            responses.release_held(tx, held, retry=retry)
+            responses.release_held(tx, held, retry=retry, now=NOW)
             batches.decide_failure(tx, batch.id)
         batch.failure_open = False
         for item in held:
