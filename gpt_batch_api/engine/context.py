@@ -7,8 +7,8 @@ import hashlib
 import math
 import random
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -205,18 +205,33 @@ class Context:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """One transaction; what is told within it is told after the commit, or not at all."""
-        try:
-            with self.store.transaction() as tx:
+        with self._telling(), self.store.transaction() as tx:
+            yield tx
+            self._keep_events(tx)
+
+    @asynccontextmanager
+    async def transaction_beside(self) -> AsyncIterator[sqlite3.Connection]:
+        """The same, while the event loop goes on. Nothing else may use the store or tell anything meanwhile."""
+        with self._telling():
+            async with self.store.transaction_beside() as tx:
                 yield tx
-                for event in self._pending:
-                    if event.kept:
-                        events.add(tx, event, session_id=self.session_id, now=self.clock.now())
+                self._keep_events(tx)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
         except BaseException:
             self._pending.clear()
             raise
         told, self._pending = self._pending, []
         for event in told:
             self._announce(event)
+
+    def _keep_events(self, tx: sqlite3.Connection) -> None:
+        for event in self._pending:
+            if event.kept:
+                events.add(tx, event, session_id=self.session_id, now=self.clock.now())
 
     def tell(self, event: Event) -> None:
         """Tell what happened: with the open transaction, or at once if there is none."""

@@ -92,9 +92,6 @@ class DirectRoad:
         self._landed: list[Flight] = []
         self._news = asyncio.Event()
         self._turned_s = float("-inf")
-        self._routes: Sequence[Route] | None = None
-        """Where calls go that leave as soon as others land; None while something else is done."""
-        self._turn_is_near = False
         self._room: Room | None = None
         """What session and task still allow, as far as this run of turns has counted it down."""
         self._read: dict[Route, deque[Ready]] = {}
@@ -130,23 +127,17 @@ class DirectRoad:
         until_s = clock.monotonic() + for_s
         self._held = False
         self._look_anew()
-        self._turn(routes)
-        self._routes = routes
-        try:
-            while True:
-                self._raise_trouble()
-                left_s = until_s - clock.monotonic()
-                if left_s <= 0 or self._held or self._context.interruption.wanted:
-                    return
-                pause_s = min(LOOK_S, left_s) if self._flying else self._pause_s(routes)
-                if pause_s is None:
-                    self._close_group()
-                    return
-                await self._news_within(min(left_s, pause_s))
-                if not self._landed:  # the pace may allow more by now
-                    self._turn(routes)
-        finally:
-            self._routes = None
+        while True:
+            await self._turn(routes)
+            self._raise_trouble()
+            left_s = until_s - clock.monotonic()
+            if left_s <= 0 or self._held or self._context.interruption.wanted:
+                return
+            pause_s = min(LOOK_S, left_s) if self._flying else self._pause_s(routes)
+            if pause_s is None:
+                self._close_group()
+                return
+            await self._news_within(min(left_s, pause_s))
 
     def pretend(self, routes: Sequence[Route]) -> None:
         """Do all but the calls (a dry run): show what would be sent now."""
@@ -178,7 +169,7 @@ class DirectRoad:
         while self._flying:
             if self._context.interruption.wanted:
                 until_s = min(until_s, clock.monotonic() + GRACE_S)
-            self._turn(())
+            await self._turn(())
             if clock.monotonic() >= until_s:
                 break
             await self._news_within(LOOK_S)
@@ -188,15 +179,18 @@ class DirectRoad:
 
     # ------------------------------------------------------------ one turn
 
-    def _turn(self, routes: Sequence[Route]) -> None:
-        """One transaction: book what has landed, commit what leaves next. Then let it leave."""
+    async def _turn(self, routes: Sequence[Route]) -> None:
+        """One transaction: book what has landed, commit what leaves next. Then let it leave.
+
+        While the disk works on it replies are received, and wait for the next turn.
+        """
         context = self._context
         landed = [(flight, self._judge(flight)) for flight in self._landed]
         self._note_trouble(landed)
         stops = self._trouble is not None
         leaving: list[Flight] = []
         if landed or (routes and not stops):
-            with context.transaction() as tx:
+            async with context.transaction_beside() as tx:
                 self._book(tx, landed)
                 if landed:
                     self._room = None  # what they cost in truth counts
@@ -363,24 +357,12 @@ class DirectRoad:
             flight.trouble = trouble
         flight.ended_s = self._context.clock.monotonic()
         self._landed.append(flight)
-        if self._routes is not None and not self._turn_is_near:
-            self._turn_is_near = True
-            asyncio.get_running_loop().call_soon(self._turn_at_once)
-
-    def _turn_at_once(self) -> None:
-        """Book what has landed in this round of the event loop, and fill the places that are free."""
-        self._turn_is_near = False
-        if self._routes is None:
-            return
-        try:
-            self._turn(self._routes)
-        except Exception as error:
-            self._trouble = error
-        if self._trouble is not None or self._held or not self._flying:
-            self._news.set()
+        self._news.set()
 
     async def _news_within(self, longest_s: float) -> None:
-        """Wait until there is something to decide, but not longer than so."""
+        """Wait until a call has landed, but not longer than so."""
+        if self._landed:
+            return
         self._news.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(longest_s):

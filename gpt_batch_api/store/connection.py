@@ -1,16 +1,18 @@
 """Open a task's store, own it, and change it in transactions.
 
-Exactly one process writes (the task's lock sees to that) and in it exactly one thread, so there are no locks here.
-Every transaction is durable when `transaction()` returns: WAL with `synchronous=FULL`. Readers open the file
-read-only and never checkpoint.
+Exactly one process writes (the task's lock sees to that), and in it one transaction at a time, so there are no locks
+here. Every transaction is durable when `transaction()` returns: WAL with `synchronous=FULL`. What waits for the disk may
+do so in a thread of its own (`transaction_beside()`). Readers open the file read-only and never checkpoint.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -79,6 +81,7 @@ class Store:
     def __init__(self, path: Path, *, db: Connection) -> None:
         self.path = path
         self.db = db
+        self._committer: ThreadPoolExecutor | None = None
 
     @classmethod
     def open(cls, path: Path, *, migrations: Mapping[int, Migration] = MIGRATIONS) -> Store:
@@ -100,13 +103,32 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """Change several rows together, or, on any exception, none of them."""
+        with self._transaction():
+            yield self.db
+            self.commit()
+
+    @asynccontextmanager
+    async def transaction_beside(self) -> AsyncIterator[Connection]:
+        """The same, but the event loop goes on while the disk makes it durable. Nothing else may use `db` meanwhile."""
+        with self._transaction():
+            yield self.db
+            self._committer = self._committer or ThreadPoolExecutor(1, thread_name_prefix="commit")
+            committing = asyncio.get_running_loop().run_in_executor(self._committer, self.commit)
+            try:
+                await asyncio.shield(committing)
+            except asyncio.CancelledError:  # it cannot be broken off: know how it ended before anybody goes on
+                with suppress(sqlite3.Error):
+                    await committing
+                raise
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
         if self.db.in_transaction:
             raise InternalError("A transaction was begun inside another one.")
         with explained(self.path):
             self.db.execute("BEGIN IMMEDIATE")
             try:
-                yield self.db
-                self.commit()
+                yield
             except BaseException:
                 self._roll_back()
                 raise
@@ -121,6 +143,8 @@ class Store:
 
     def close(self) -> None:
         """Close; the last one to close leaves a single file without WAL."""
+        if self._committer is not None:
+            self._committer.shutdown()
         self.db.close()
 
 
@@ -185,7 +209,12 @@ def _foreign(path: Path) -> StoreError:
 
 def _connect(address: str, path: Path) -> Connection:
     db = sqlite3.connect(
-        address, uri=address.startswith("file:"), isolation_level=None, timeout=30.0, factory=Connection
+        address,
+        uri=address.startswith("file:"),
+        isolation_level=None,
+        timeout=30.0,
+        factory=Connection,
+        check_same_thread=False,
     )
     db.path = path
     db.row_factory = sqlite3.Row
