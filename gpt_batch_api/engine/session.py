@@ -26,6 +26,7 @@ from gpt_batch_api.engine.intake import Intake
 from gpt_batch_api.engine.loop import Loop
 from gpt_batch_api.engine.start import start
 from gpt_batch_api.pricing.catalogue import Catalogue, PriceFlags
+from gpt_batch_api.sinks.publish import sync_folder
 from gpt_batch_api.store import snapshot, tasks
 from gpt_batch_api.store import wipe as stored_wipe
 from gpt_batch_api.store.connection import Store
@@ -213,6 +214,7 @@ def make_folder(settings: Settings, workplace: Workplace) -> None:
         )
     try:
         folder.mkdir()
+        sync_folder(folder.absolute().parent)  # or a power cut takes the folder away, with all that is durable in it
     except OSError as error:
         raise UserError(f"task_dir {folder} cannot be made: {error}.") from error
 
