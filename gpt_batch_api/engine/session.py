@@ -145,7 +145,7 @@ async def opened(
             chance=seams.chance,
             interruption=interruption,
         )
-        with _session_end(context), disk_explained():
+        with _session_end(context), disk_explained(workplace.folder):
             yield context
 
 

@@ -17,6 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from gpt_batch_api.domain.disk import refused_write
 from gpt_batch_api.domain.errors import InternalError, StateConflict, StoreError, UserError
 from gpt_batch_api.domain.states import legal_moves
 
@@ -231,12 +232,12 @@ def explained(path: Path) -> Iterator[None]:
         if is_damage(error):
             raise _damaged(path, error) from error
         if "full" in text or "disk I/O" in text:
-            raise StoreError(
-                f"The disk refused a write to {path.name} ({text}). Nothing committed is lost: "
-                "make room and run the same command again."
-            ) from error
+            raise StoreError(refused_write(path, text, full="full" in text)) from error
         if "unable to open" in text or "readonly" in text:
-            raise StoreError(f"The store {path} cannot be opened for writing ({text}).") from error
+            raise StoreError(
+                f"The store {path.absolute()} cannot be opened for writing ({text}). Look at the rights and the disk of its "
+                "folder, then run the same command again."
+            ) from error
         if "locked" in text:
             raise StoreError(f"Another program keeps the store {path.name} locked. Close it and try again.") from error
         raise
