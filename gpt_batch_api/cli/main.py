@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"gpt-batch-api {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_status(commands)
+    _add_doctor(commands)
     _add_sandbox(commands)
     return parser
 
@@ -55,14 +56,19 @@ def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     status = commands.add_parser(
         "status", help="show how a task stands (all tasks of a folder if no prefix is given)", allow_abbrev=False
     )
-    status.add_argument(
+    _add_task(status)
+    status.set_defaults(command=_status)
+
+
+def _add_task(command: argparse.ArgumentParser) -> None:
+    """The arguments of a command that looks at tasks."""
+    command.add_argument(
         "--task_dir", "--task-dir", metavar="DIR", type=Path, default=Path("tasks"), help="folder of the tasks"
     )
-    status.add_argument(
+    command.add_argument(
         "--task_prefix", "--task-prefix", metavar="NAME", help="prefix of the task (default: all of them)"
     )
-    status.add_argument("--json", action="store_true", help="print a JSON document instead of lines")
-    status.set_defaults(command=_status)
+    command.add_argument("--json", action="store_true", help="print a JSON document instead of lines")
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -84,6 +90,34 @@ def _status(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(documents[0] if arguments.task_prefix else documents, indent=2))
     return 0
+
+
+def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="check a task's store and files without changing them: what is wrong, and what the next run will mend",
+        epilog="Exit code: 0 if nothing is wrong, 1 if something is.",
+        allow_abbrev=False,
+    )
+    _add_task(doctor)
+    doctor.set_defaults(command=_doctor)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from gpt_batch_api.domain.workplace import Workplace
+    from gpt_batch_api.engine.doctor import examine
+    from gpt_batch_api.monitor.health import health_document, health_lines
+
+    found = [
+        examine(Workplace(store.parent, store.name.removesuffix("_state.db")))
+        for store in _stores(arguments.task_dir, arguments.task_prefix)
+    ]
+    if arguments.json:
+        documents = [health_document(diagnosis) for diagnosis in found]
+        print(json.dumps(documents[0] if arguments.task_prefix else documents, indent=2))
+    else:
+        print("\n".join(line for diagnosis in found for line in health_lines(diagnosis)))
+    return 0 if all(diagnosis.healthy for diagnosis in found) else 1
 
 
 def _stores(folder: Path, prefix: str | None) -> list[Path]:

@@ -68,6 +68,20 @@ def holder(path: Path) -> str:
         return "another process"
 
 
+def held_by(path: Path) -> str | None:
+    """Who works on the task whose lock file is *path*; None if nobody does. Makes and changes nothing."""
+    import fcntl
+
+    try:
+        with path.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)  # let go when the file is closed, at once
+    except BlockingIOError:
+        return holder(path)
+    except FileNotFoundError:
+        return None
+    return None
+
+
 def _myself() -> dict[str, object]:
     return {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
 

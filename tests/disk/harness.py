@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gpt_batch_api.domain.workplace import Workplace
+from gpt_batch_api.engine.doctor import examine
+from gpt_batch_api.monitor.health import health_lines
 from gpt_batch_api.sandbox.child import SandboxProcess
 from gpt_batch_api.store.connection import Store
 from gpt_batch_api.utils import configure_logging
@@ -129,6 +132,7 @@ def survivors(disk: Disk, target: Path, *, fate: str, seed: int) -> None:
     disk.cut(look_at, fate=fate, chance=random.Random(seed))
     store = look_at / "tasks" / "toy_state.db"
     assert store.exists(), "the store is gone"
+    insist_on_health(store.parent)
     with closing(sqlite3.connect(store)) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'ledger'").fetchone(), "the store is empty"
@@ -143,6 +147,14 @@ def survivors(disk: Disk, target: Path, *, fate: str, seed: int) -> None:
         assert path.exists(), f"delivered, but gone: {name}"
         content = path.read_bytes()[:size]
         assert (len(content), zlib.crc32(content)) == (size, crc), f"delivered, but not what it was: {name}"
+
+
+def insist_on_health(folder: Path) -> None:
+    """`gpt-batch-api doctor` finds nothing wrong, and leaves no trace."""
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    diagnosis = examine(Workplace(folder, "toy"))
+    assert diagnosis.healthy, "not healthy:\n" + "\n".join(health_lines(diagnosis))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before, "the check changed something"
 
 
 def _known(pushes: tuple[tuple[Any, ...], ...]) -> set[Any]:
@@ -170,6 +182,7 @@ def check_world(
 
     Of direct calls as many as were *in_flight* may be unknown: booked as spent, and asked again. None: batches only.
     """
+    insist_on_health(folder)
     rows = _rows(folder)
     assert Counter(row["key"] for row in rows) == Counter(keys), "not every row once"
     assert dict(query(folder, "SELECT state, count(*) FROM request GROUP BY state")) == {"succeeded": len(keys)}
