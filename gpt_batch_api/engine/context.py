@@ -109,6 +109,12 @@ class Context:
         return self.transport
 
     @property
+    def server_now_known(self) -> dict[str, str]:
+        """Which server this run talks to, with the name that it has told since the beginning if it is a sandbox."""
+        name = None if self.transport is None else self.transport.sandbox
+        return self.server if name is None else {**self.server, "sandbox": name}
+
+    @property
     def wipes_task(self) -> bool:
         """Whether this run starts the task from scratch."""
         return self.settings.requester.wipe_task

@@ -34,13 +34,14 @@ from gpt_batch_api.endpoints.verdict import ServerError, judge
 from gpt_batch_api.engine.booking import Booking, Judged, figures
 from gpt_batch_api.engine.context import GRACE_S, Context
 from gpt_batch_api.engine.intake import unbudgetable
+from gpt_batch_api.engine.server import note_server
 from gpt_batch_api.engine.weigh import weigh
 from gpt_batch_api.planning import pacing
 from gpt_batch_api.planning.batching import Room
 from gpt_batch_api.planning.next_step import Route
 from gpt_batch_api.planning.pacing import Ending, Pace, RateHeaders
 from gpt_batch_api.pricing.cost import cost_pico, dollars
-from gpt_batch_api.store import direct, requests, tasks
+from gpt_batch_api.store import direct, requests
 from gpt_batch_api.store.direct import Call, Group, Ready
 from gpt_batch_api.wire import direct as wire_direct
 from gpt_batch_api.wire.direct import Reply
@@ -191,6 +192,7 @@ class DirectRoad:
         leaving: list[Flight] = []
         if landed or (routes and not stops):
             async with context.transaction_beside() as tx:
+                self._note_server(tx)
                 self._book(tx, landed)
                 if landed:
                     self._room = None  # what they cost in truth counts
@@ -209,11 +211,13 @@ class DirectRoad:
     def _begin(self, tx: sqlite3.Connection, leaving: Sequence[Flight]) -> None:
         context = self._context
         context.remote.lane(len(self._flying) + len(leaving))  # if it cannot be made, nothing was intended yet
-        if not self._server_noted:
-            tasks.set_server(tx, context.server)
-            self._server_noted = True
         calls = [flight.call for flight in leaving]
         direct.begin(tx, calls, session_id=context.session_id, now=context.clock.now())
+
+    def _note_server(self, tx: sqlite3.Connection) -> None:
+        """Before calls leave if the server has replied to something yet, else with the first answers."""
+        if not self._server_noted:
+            self._server_noted = note_server(self._context, tx)
 
     def _note_trouble(self, landed: Iterable[tuple[Flight, Judged | None]]) -> None:
         """Remember what must be looked at before anything new may leave."""

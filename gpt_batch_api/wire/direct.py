@@ -64,6 +64,8 @@ async def ask(transport: Transport, *, endpoint: str, body: bytes, timeout_s: fl
         except APIStatusError as error:
             response = error.response
         content = response.content
+        if response.status_code == 200:
+            transport.heard(response.headers)
         return _reply(response, content if response.status_code == 200 else transport.without_key(content))
 
     return await transport.once(call)
