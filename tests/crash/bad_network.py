@@ -13,7 +13,7 @@ import socket
 import struct
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import urlsplit
@@ -31,11 +31,14 @@ class Harm(StrEnum):
     REFUSED = "connections refused for a while"
 
 
+EXCHANGE_HARMS = (Harm.RESET_BEFORE, Harm.RESET_AFTER, Harm.STALL, Harm.CUT)
+
+
 @dataclass(frozen=True)
 class Badness:
     """How bad the network is."""
 
-    rate: float
+    rates: Mapping[Harm, float]
     """Share of the exchanges that each kind of harm strikes."""
     longest_stall_s: float
     up_s: float
@@ -60,17 +63,19 @@ class BadNetwork:
         self.url = f"http://127.0.0.1:{self.port}{parts.path}"
         self._loop = asyncio.new_event_loop()
         self._stopped = asyncio.Event()
-        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._main(),), daemon=True)
+        self._listened = threading.Event()
 
     @contextlib.contextmanager
     def running(self) -> Iterator[BadNetwork]:
         """Serve while this lasts."""
-        self._thread.start()
+        thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._main()), daemon=True)
+        thread.start()
+        self._listened.wait()
         try:
             yield self
         finally:
             self._loop.call_soon_threadsafe(self._stopped.set)
-            self._thread.join()
+            thread.join()
             self._loop.close()
             self._keeper.close()
 
@@ -80,6 +85,7 @@ class BadNetwork:
             listening = _bound(self.port)
             listening.listen(256)
             async with await asyncio.start_server(self._serve, sock=listening):
+                self._listened.set()
                 await self._passes(self._chance.expovariate(1 / self._badness.up_s))
             if not self._stopped.is_set():
                 self.harms[Harm.REFUSED] += 1
@@ -141,8 +147,8 @@ class BadNetwork:
             await job.drain()
 
     def _harm(self) -> Harm | None:
-        for harm in (Harm.RESET_BEFORE, Harm.RESET_AFTER, Harm.STALL, Harm.CUT):
-            if self._chance.random() < self._badness.rate:
+        for harm, rate in self._badness.rates.items():
+            if self._chance.random() < rate:
                 self.harms[harm] += 1
                 return harm
         return None

@@ -1,7 +1,8 @@
 """The crash proof, for anyone to repeat: `python -m tests.crash --all`.
 
-Kills real processes at every edge of every job, and with --double their recovery at every edge too, and looks at the
-whole world after each. Prints a table, and for each failure the command that repeats it. Exit code 1 if any failed.
+Kills real processes at every edge of every job, with --double their recovery at every edge too, with --storms big jobs
+at random times in a bad network, and looks at the whole world after each. Prints a table, and for each failure the
+command that repeats it. Exit code 1 if any failed.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from tests.crash.harness import FORKS
 from tests.crash.kills import Bench, Kills, Outcome, distinct
+from tests.crash.storms import Storm, StormOutcome, brave
 from tests.crash.trials import TRIALS
 
 MEMORY = Path("/dev/shm")
@@ -28,20 +30,25 @@ MEMORY = Path("/dev/shm")
 RESTART_EDGES = 12
 """A recovery has some edges more than the job had left."""
 
+STORMS = 200
+
 _bench: Bench
+_base: Path
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.crash", description=(__doc__ or "").split("\n\n")[1])
     add = parser.add_argument
-    add("--all", action="store_true", help="all jobs with --double")
+    add("--all", action="store_true", help=f"all jobs with --double, and {STORMS} storms")
     add("--list", action="store_true", help="name the jobs, and stop")
     add("--job", action="append", choices=TRIALS, metavar="NAME", help="only this job (may be repeated)")
     add("--double", action="store_true", help="also kill the recovery from each kill at each of its edges")
     add("--at", nargs="+", type=int, metavar="EDGE", help="only this edge of --job, and this one of its recovery")
     add("--sample", type=int, metavar="N", help="of each job only N kills, and N double kills, chosen by --seed")
-    add("--seed", type=int, default=1, metavar="S", help="decides the sample (1)")
+    add("--storms", type=int, default=0, metavar="N", help="a big job in a storm, for N seeds from --seed")
+    add("--requests", type=int, default=5000, metavar="N", help="how big the job in a storm is (5000)")
+    add("--seed", type=int, default=1, metavar="S", help="decides the sample, and which storms (1)")
     add("--jobs", type=int, default=os.cpu_count(), metavar="N", help="processes at once (the number of cores)")
     add("--json", type=Path, metavar="FILE", help="write the figures here too")
     return parser
@@ -60,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     base = Path(tempfile.mkdtemp(prefix="crash-", dir=MEMORY if MEMORY.is_dir() else None))
     began_s = time.monotonic()
     with ProcessPoolExecutor(wanted.jobs, mp_context=FORKS, initializer=_begin, initargs=(base,)) as pool:
-        report = Report(try_jobs(pool, wanted))
+        kills_wanted = wanted.all or wanted.job or wanted.double or wanted.sample or not wanted.storms
+        report = Report(try_jobs(pool, wanted) if kills_wanted else [], try_storms(pool, wanted))
     report.seconds = time.monotonic() - began_s
     print(report.end())
     if wanted.json:
@@ -78,8 +86,9 @@ Unit = Callable[[], Outcome]
 
 
 def _begin(base: Path) -> None:
-    global _bench
-    _bench = Bench(base / f"process-{os.getpid()}")
+    global _bench, _base
+    _base = base / f"process-{os.getpid()}"
+    _bench = Bench(_base)
 
 
 def _undisturbed(name: str) -> Outcome:
@@ -92,6 +101,10 @@ def _kill(kills: Kills) -> Outcome:
 
 def _kill_recovery_everywhere(name: str, first: int) -> Outcome:
     return _bench.kill_recovery_everywhere(name, first)
+
+
+def _brave(storm: Storm) -> StormOutcome:
+    return brave(storm, _base)
 
 
 def try_jobs(pool: ProcessPoolExecutor, wanted: argparse.Namespace) -> list[Outcome]:
@@ -141,6 +154,27 @@ def _units(name: str, edges: Sequence[str], wanted: argparse.Namespace) -> Itera
             yield partial(_kill, Kills(name, first, chance.randint(1, len(edges) - first + RESTART_EDGES)))
 
 
+def try_storms(pool: ProcessPoolExecutor, wanted: argparse.Namespace) -> StormOutcome:
+    """Let the storms loose that are wanted, and print how it went."""
+    total = StormOutcome()
+    storms = wanted.storms or (STORMS if wanted.all else 0)
+    if not storms:
+        return total
+    seeds = range(wanted.seed, wanted.seed + storms)
+    for future in as_completed([pool.submit(_brave, Storm(seed, wanted.requests)) for seed in seeds]):
+        outcome = future.result()
+        total.add(outcome)
+        for failure in outcome.failures:
+            print(f"FAILED {failure}", flush=True)
+    print(
+        f"{total.storms} storms over jobs of {wanted.requests:,} requests: {total.kills} kills; "
+        + ", ".join(f"{times} {harm}" for harm, times in sorted(total.harms.items()))
+        + f"; {total.seconds / total.storms:.1f} s each; {len(total.failures)} failed",
+        flush=True,
+    )
+    return total
+
+
 # ---------------------------------------------------------------- what is told
 
 HEAD = (
@@ -161,12 +195,13 @@ class Report:
     """What came of everything."""
 
     jobs: list[Outcome]
+    storms: StormOutcome
     seconds: float = 0.0
 
     @property
     def failures(self) -> list[str]:
         """What failed, each with the command that repeats it."""
-        return [failure for outcome in self.jobs for failure in outcome.failures]
+        return [*(failure for outcome in self.jobs for failure in outcome.failures), *self.storms.failures]
 
     def end(self) -> str:
         """The last lines."""
@@ -175,11 +210,13 @@ class Report:
             total.add(outcome)
         total.edges = [edge for outcome in self.jobs for edge in outcome.edges]
         verdict = f"{len(self.failures)} FAILED" if self.failures else "all promises held"
-        return f"{line(total)}\n{verdict}, after {self.seconds:.0f} s"
+        table = f"{line(total)}\n" if self.jobs else ""
+        return f"{table}{verdict}, after {self.seconds:.0f} s"
 
     def document(self) -> dict[str, object]:
         """The figures for programs."""
         return {
             "seconds": round(self.seconds, 1),
-            "jobs": [{**asdict(outcome), "edges": len(outcome.edges)} for outcome in self.jobs],
+            "jobs": [{**vars(outcome), "edges": len(outcome.edges)} for outcome in self.jobs],
+            "storms": vars(self.storms),
         }

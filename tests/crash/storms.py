@@ -19,7 +19,7 @@ from typing import Any
 
 from gpt_batch_api.sandbox.child import SandboxProcess
 from tests.crash import jobs
-from tests.crash.bad_network import Badness, BadNetwork
+from tests.crash.bad_network import EXCHANGE_HARMS, Badness, BadNetwork
 from tests.crash.harness import Failed, Job, killed_after, log_of
 from tests.crash.trials import Trial
 from tests.crash.world import direct_charges, look
@@ -49,7 +49,6 @@ class StormOutcome:
     storms: int = 0
     kills: int = 0
     harms: Counter[str] = field(default_factory=Counter)
-    server_faults: int = 0
     seconds: float = 0.0
     failures: list[str] = field(default_factory=list)
 
@@ -58,7 +57,6 @@ class StormOutcome:
         self.storms += other.storms
         self.kills += other.kills
         self.harms += other.harms
-        self.server_faults += other.server_faults
         self.seconds += other.seconds
         self.failures += other.failures
 
@@ -99,7 +97,7 @@ def weather(chance: random.Random) -> dict[str, Any]:
 def badness(chance: random.Random) -> Badness:
     """The network of a storm."""
     return Badness(
-        rate=chance.uniform(0, 0.05),
+        rates={harm: chance.uniform(0, 0.12) for harm in EXCHANGE_HARMS},
         longest_stall_s=0.5,
         up_s=chance.uniform(1, 5),
         longest_outage_s=0.5,
@@ -146,4 +144,4 @@ def _brave(storm: Storm, folder: Path, outcome: StormOutcome) -> None:
 
 def mean_life_s(words: int) -> float:
     """How long a process lives on average: some kills fall into its start, some runs get far."""
-    return 0.5 + words / 3000
+    return 0.3 + words / 5000
