@@ -22,7 +22,7 @@ from tests.crash import jobs
 from tests.crash.bad_network import EXCHANGE_HARMS, Badness, BadNetwork
 from tests.crash.harness import Failed, Job, killed_after, log_of
 from tests.crash.trials import Trial
-from tests.crash.world import direct_charges, look
+from tests.crash.world import direct_charges, look, tell
 
 TIME_SCALE = 40.0
 """Simulated seconds in a real one, for server and job alike: a list lag of a minute takes a second and a half."""
@@ -138,6 +138,7 @@ def _brave(storm: Storm, folder: Path, outcome: StormOutcome) -> None:
             outcome.kills += 1
         killed_after(job, tasks, network.url, life_s=None)
         outcome.harms.update({str(harm): times for harm, times in network.harms.items()})
+        tell(server, "/sandbox/plan", {"timing": {"time_scale": TIME_SCALE}})  # fair weather, to look at what there is
         trial = Trial(job, words=storm.words, in_flight=jobs.STORM_IN_FLIGHT)
         trial.check(look(tasks, server), charged=direct_charges(server), kills=outcome.kills)
 
