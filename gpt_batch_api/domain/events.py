@@ -230,14 +230,15 @@ class CallsUnknown(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class DirectExchange(Event, kept=False):
-    """All that was said in one direct call. Without `outcome` it was not made (a dry run)."""
+    """All that was said in one direct call. Without `outcome` it was not made (a dry run); without `cost_pico` nobody
+    knows what it cost."""
 
     request: str
     endpoint: str
     body: bytes
     outcome: Outcome | None = None
     usage: Usage = Usage()
-    cost_pico: int = 0
+    cost_pico: int | None = None
     reply: bytes | None = None
     took_s: float = 0.0
 

@@ -9,6 +9,11 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{plural}"
 
 
+def sentence(text: str) -> str:
+    """*text* with one full stop at its end, if nothing ends it already."""
+    return text if text.endswith((".", "!", "?", "…")) else f"{text}."
+
+
 def duration(seconds: float) -> str:
     """A length of time in the unit that a person would choose: `40 s`, `25 min`, `3.5 h`, `2.1 days`."""
     if seconds < 90:

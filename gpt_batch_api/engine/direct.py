@@ -501,13 +501,14 @@ class DirectRoad:
                         body=flight.body,
                         outcome=item.outcome,
                         usage=item.usage,
-                        cost_pico=cost_pico(
-                            item.usage, self._context.catalogue.prices(item.request.model), road=_paid(flight)
-                        ),
+                        cost_pico=None if _costs_unknown(item) else self._cost_pico(flight, item),
                         reply=flight.reply.content if flight.reply is not None else None,
                         took_s=flight.ended_s - flight.started_s,
                     )
                 )
+
+    def _cost_pico(self, flight: Flight, item: Judged) -> int:
+        return cost_pico(item.usage, self._context.catalogue.prices(item.request.model), road=_paid(flight))
 
     # ------------------------------------------------------------ the end
 

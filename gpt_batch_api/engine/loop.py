@@ -16,6 +16,7 @@ from gpt_batch_api.domain.errors import GPTBatchError, ServerError, TaskCodeErro
 from gpt_batch_api.domain.events import Advice, RunEnded, TaskCompleted, Waiting
 from gpt_batch_api.domain.request import Load
 from gpt_batch_api.domain.states import FINAL_REQUEST_STATES, BatchState, RequestState
+from gpt_batch_api.domain.words import sentence
 from gpt_batch_api.engine import deliver, failures, poll, push, seal, settle, sweep
 from gpt_batch_api.engine.context import GRACE_S, Context
 from gpt_batch_api.engine.deadline import Deadline
@@ -277,7 +278,9 @@ class Loop:
             delay_s = max(self._backoff_s, error.retry_after_s or 0.0)
             self._server_back_at = self._context.clock.monotonic() + delay_s
             self._backoff_s = min(LONGEST_BACKOFF_S, self._backoff_s * 2)
-            self._context.tell(Advice(text=f"{error}. Trying again in {delay_s:,.0f} s; nothing is lost."))
+            self._context.tell(
+                Advice(text=f"{sentence(str(error))} Trying again in {delay_s:,.0f} s; nothing is lost.")
+            )
 
     def _with_server(self, step: Step) -> Coroutine[Any, Any, None] | None:
         context = self._context

@@ -122,7 +122,7 @@ class _StepLoop(Loop):
         before = responses.count(self._context.db)
         self._forces_direct = True
         try:
-            while isinstance(step := next_step(self._calling()), steps.Direct):
+            while isinstance(step := next_step(self._calling()), (steps.Direct, steps.Wait)):
                 await self._do(step)
         finally:
             await self._direct.finish()

@@ -71,7 +71,7 @@ def answer_text(
     endpoint: str,
     outcome: Outcome,
     usage: Usage,
-    cost_pico: int,
+    cost_pico: int | None,
     took_s: float,
     colour: bool,
 ) -> str:
@@ -83,7 +83,8 @@ def answer_text(
     reason = "" if outcome.reason in ("", "ok") else f": {outcome.reason}"
     tone = _VERDICT_COLOURS.get(outcome.verdict, _YELLOW)
     verdict = Section(f"{outcome.verdict}{reason}", outcome.message or None, colour=tone)
-    footer = f"{_usage_words(usage)} · {dollars(cost_pico)} · {took_s:,.2f} s"
+    cost = "cost unknown" if cost_pico is None else dollars(cost_pico)
+    footer = f"{_usage_words(usage)} · {cost} · {took_s:,.2f} s"
     return _paint(header, [verdict, *_answer_sections(body)], footer=footer, colour=colour)
 
 

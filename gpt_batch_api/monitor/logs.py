@@ -15,7 +15,7 @@ from typing import Any
 from gpt_batch_api.domain import events
 from gpt_batch_api.domain.events import Event
 from gpt_batch_api.domain.settings import Settings
-from gpt_batch_api.domain.words import count
+from gpt_batch_api.domain.words import count, sentence
 from gpt_batch_api.monitor.exchange import answer_text, request_text
 from gpt_batch_api.pricing.cost import dollars
 
@@ -245,13 +245,13 @@ class LogLines:
         if self._problems[key] <= most:
             level = logging.ERROR if event.severity == "error" else logging.WARNING
             where = f"Batch {event.batch}: request" if event.batch is not None else "Request"
-            self._say(level, f"{where} {event.request}: {event.reason}: {event.message}.")
+            self._say(level, f"{where} {event.request}: {event.reason}: {sentence(event.message)}")
 
     def _tell_guess(self, event: events.Problem) -> None:
         often = self._settings.requester.token_estimator_warn == "always"
         if often or event.message not in self._guesses:
             self._guesses.add(event.message)
-            self._say(logging.WARNING, f"Request {event.request}: tokens are guessed: {event.message}.")
+            self._say(logging.WARNING, f"Request {event.request}: tokens are guessed: {sentence(event.message)}")
 
     def _sum_up_problems(self, batch: int | None) -> None:
         requester = self._settings.requester

@@ -416,13 +416,15 @@ def _reasons(now: Situation) -> Iterator[str]:
         yield "files on the server are still to be deleted"
     if now.orphan_due_s is not None:
         yield "a file of a lost upload may yet turn up on the server"
-    for batch in now.sealed:
-        yield from map(str, batch.holds)
+    holds = [hold for batch in now.sealed for hold in batch.holds]
+    holds += [hold for pile in now.piles for hold in (*pile.holds, *pile.expired_holds)]
+    first_of_limit: dict[str, Hold] = {}
+    for hold in holds:
+        first_of_limit.setdefault(hold.limit, hold)
+    yield from map(str, first_of_limit.values())
     if now.sealed:
         why = "" if _sends(now) else ", which only_process does not send"
         yield f"{count(len(now.sealed), 'batch')} prepared, not pushed{why}"
-    for pile in now.piles:
-        yield from map(str, (*pile.holds, *pile.expired_holds))
     if queued := sum(pile.requests + pile.expired for pile in now.piles):
         yield f"{count(queued, 'request')} in the queue"
     if now.generator is Generator.OPEN:

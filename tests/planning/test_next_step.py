@@ -854,3 +854,19 @@ def later(now: Situation, passed_s: float) -> Situation:
         doubtful=tuple(replace(doubt, due_s=doubt.due_s - passed_s) for doubt in now.doubtful),
         sealed=tuple(replace(sealed, due_s=sealed.due_s - passed_s) for sealed in now.sealed),
     )
+
+
+def test_a_limit_that_holds_much_is_told_once() -> None:
+    """A sealed batch and what is queued wait for the same limit."""
+    wide = Hold("max_session_requests", needed=5, used=10, allowed=10, clears=False)
+    narrow = replace(wide, needed=1)
+    now = Situation(
+        generator=Generator.EXHAUSTED,
+        sealed=(Sealed(1, "m", (wide,)), Sealed(2, "m", (replace(wide, limit="max_task_cost"),))),
+        piles=(Pile("/v1/x", "m", 1, full=False, direct=True, holds=(narrow,)),),
+        max_unpushed_batches=2,
+        min_batch_requests=10,
+    )
+    step = next_step(now)
+    assert isinstance(step, Over)
+    assert [reason.split(":")[0] for reason in step.reasons if ": " in reason] == ["max_session_requests", "max_task_cost"]

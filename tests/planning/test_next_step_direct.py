@@ -585,7 +585,7 @@ class TestAnySituation:
 
     @given(now=situations)
     def test_what_is_left_in_a_queue_is_told(self, now: Situation) -> None:
-        """With every limit that held it."""
+        """With every limit that held it, each once."""
         step = next_step(now)
         if isinstance(step, Over) and step.ending in (Ending.DONE, Ending.WORK_LEFT) and now.piles:
             assert step.ending is Ending.WORK_LEFT
