@@ -122,7 +122,8 @@ class Loop:
             rows_to_deliver=deliver.is_due(context),
             files_to_sweep=sweep.is_due(context),
             doubtful=tuple(
-                steps.Doubtful(attempt.id, self._due_s(attempt.look_at)) for attempt in pushes.open_pushes(db)
+                steps.Doubtful(attempt.id, self._due_s(attempt.look_at, longest_s=push.LONGEST_LOOK_S))
+                for attempt in pushes.open_pushes(db)
             ),
             failed_batches=failures.waiting(context),
             failures_allowed=failures.allowed(context),
@@ -145,9 +146,10 @@ class Loop:
             once=context.settings.extra.once,
         )
 
-    def _due_s(self, at: float | None) -> float:
-        """Seconds until the wall-clock moment *at*."""
-        return 0.0 if at is None else at - self._context.clock.now()
+    def _due_s(self, at: float | None, *, longest_s: float) -> float:
+        """Seconds until the wall-clock moment *at*; none if that is further away than any wait: the clock was set back."""
+        wait_s = 0.0 if at is None else at - self._context.clock.now()
+        return wait_s if wait_s <= longest_s else 0.0
 
     def _safety_stop(self) -> str | None:
         most = self._context.settings.requester.max_pass_failures
@@ -184,7 +186,7 @@ class Loop:
                     limits=context.limits,
                     learnt=seal.admitted_tokens(context, batch.model),
                 ),
-                self._due_s(batch.not_before),
+                self._due_s(batch.not_before, longest_s=max(push.LONGEST_WAIT_S, context.postponed_s)),
             )
             for batch in sealed
         )

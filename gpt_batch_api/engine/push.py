@@ -38,6 +38,8 @@ CLOCK_SKEW_S = 3600.0
 """How far the server's clock may be from ours when its lists are read back in time."""
 FIRST_LOOK_S = 1.0
 LONGEST_LOOK_S = 60.0
+LONGEST_WAIT_S = 3600.0
+"""A batch is tried again after so long, also where the server asks for more: it can say so again."""
 MISSING_FILE_WAIT_S = 120.0
 """How long after its upload a file may still be unknown to the server's other parts."""
 
@@ -152,7 +154,8 @@ def _record_refusal(context: Context, push: PushRow, batch: BatchRow, refused: R
     if limit is not None:
         _postpone(context, push, batch, refused, limit)
     elif refused.is_transient:
-        _take_back(context, push, batch, outcome=str(refused), wait_s=refused.retry_after_s or context.postponed_s)
+        wait_s = min(refused.retry_after_s or context.postponed_s, max(LONGEST_WAIT_S, context.postponed_s))
+        _take_back(context, push, batch, outcome=str(refused), wait_s=wait_s)
     elif _names_unknown_file(push, refused):
         _forget_or_await_file(context, push)
         _take_back(context, push, batch, outcome=str(refused), wait_s=2.0)
