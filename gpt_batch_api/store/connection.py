@@ -172,13 +172,16 @@ def connect(path: Path) -> Connection:
 
 
 def connect_readonly(path: Path) -> Connection:
-    """A connection that can only read, sees what is committed, and never blocks the writer."""
+    """A connection that can only read, sees what is committed, and never blocks the writer.
+
+    A store that somebody is just making can be empty: see `is_new`.
+    """
     with explained(path):
         db = _connect(f"{path.absolute().as_uri()}?mode=ro", path)
         try:
             if db.execute("SELECT 1 FROM sqlite_schema").fetchone() and _application_id(db) != APPLICATION_ID:
                 raise _foreign(path)
-            if (version := _user_version(db)) != SCHEMA_VERSION:
+            if not is_new(db) and (version := _user_version(db)) != SCHEMA_VERSION:
                 raise StoreError(
                     f"The store {path.name} has schema {version}, this version of gpt_batch_api reads {SCHEMA_VERSION}. "
                     + ("Run the task once to migrate it." if version < SCHEMA_VERSION else "Update gpt_batch_api.")
@@ -187,6 +190,12 @@ def connect_readonly(path: Path) -> Connection:
             db.close()
             raise
     return db
+
+
+def is_new(db: sqlite3.Connection) -> bool:
+    """Whether the store has no tables yet: they come in one transaction with their version."""
+    sql = "SELECT user_version = 0 AND NOT EXISTS (SELECT 1 FROM sqlite_schema) FROM pragma_user_version"
+    return bool(db.execute(sql).fetchone()[0])
 
 
 def refuse_foreign(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 
@@ -167,3 +168,16 @@ def test_a_look_costs_the_same_whatever_the_size_of_the_task(desk: Desk) -> None
         plan for plan in plans if plan.split()[1] in ("request", "response", "sample", "output", "payload", "ledger")
     ]
     assert big == []
+
+
+@pytest.mark.parametrize("pragmas", [(), ("application_id = 1733313089", "journal_mode = WAL")], ids=["empty", "ours"])
+def test_a_store_that_is_just_being_made_has_no_task_yet(tmp_path: Path, pragmas: tuple[str, ...]) -> None:
+    """A reader may come between the file and its tables, which come all at once."""
+    path = tmp_path / "t_state.db"
+    with closing(sqlite3.connect(path)) as db:
+        for pragma in pragmas:
+            db.execute(f"PRAGMA {pragma}")
+    path.touch()
+    assert snapshot.take_from(path) is None
+    Store.open(path).close()
+    assert snapshot.take_from(path) is None
