@@ -64,6 +64,7 @@ class Flight:
 
     ready: Ready
     call: Call
+    load: Load
     paced: pacing.Call | None = None
     place: int = 0
     started_s: float = 0.0
@@ -242,7 +243,7 @@ class DirectRoad:
                     break
                 load = self._load(ready)
                 self._refuse_unfit(ready, load)
-                tokens = load.input_tokens + context.expected_output_tokens(load.output_allowance)
+                tokens = load.input_tokens + load.expected_output_tokens
                 self._room = self._room or context.room_left()
                 if not self._room.fits(load):
                     break
@@ -253,7 +254,7 @@ class DirectRoad:
                 self._read[route].popleft()
                 free -= 1
                 call = Call(ready.request.id, Road.DIRECT, load.input_tokens, load.cost_pico)
-                yield Flight(ready, call, pace.start(tokens, now_s=now_s) if paced else None, started_s=now_s)
+                yield Flight(ready, call, load, pace.start(tokens, now_s=now_s) if paced else None, started_s=now_s)
 
     def _look_anew(self) -> None:
         self._room = None
@@ -280,17 +281,14 @@ class DirectRoad:
         return read[0] if read else None
 
     def _load(self, ready: Ready) -> Load:
-        return self._context.direct_load(
-            ready.request.model,
-            input_tokens=ready.request.input_tokens,
-            output_allowance=ready.request.output_allowance,
-        )
+        return self._context.direct_load(ready.request.kind, input_tokens=ready.request.input_tokens)
 
     def _refuse_unfit(self, ready: Ready, load: Load) -> None:
         """Raise PayloadError for a request that no direct call can carry."""
         context = self._context
-        if not context.is_budgetable(bounded=ready.bounded, sureness=ready.sureness):
-            raise unbudgetable(requests.describe(context.db, ready.request.id), bounded=ready.bounded)
+        bounded = ready.request.kind.max_output_tokens is not None
+        if not context.is_budgetable(bounded=bounded, sureness=ready.sureness):
+            raise unbudgetable(requests.describe(context.db, ready.request.id), bounded=bounded)
         if not context.fits_direct(load):
             key = requests.describe(context.db, ready.request.id)
             raise PayloadError(
@@ -388,7 +386,8 @@ class DirectRoad:
             reading = get_endpoint(flight.ready.endpoint).read(reply.body, structured=bool(request.structured))
             used = reading.usage.input_tokens + reading.usage.output_tokens
             self._slow_down(pace, flight, Ending.ANSWERED, used_tokens=used or None)
-            return Judged(request, reading.outcome, reading.usage, reply.status, as_line(reply))
+            expected = flight.load.expected_output_tokens
+            return Judged(request, reading.outcome, reading.usage, reply.status, as_line(reply), expected)
         outcome = judge(reply.error)
         self._slow_down(pace, flight, _ending(reply.status, outcome), used_tokens=0)
         if outcome.verdict is Verdict.ACCOUNT:
@@ -449,6 +448,7 @@ class DirectRoad:
             booking.sum,
             expected_input_tokens=booking.expected_input_tokens,
             expected_output_tokens=booking.expected_output_tokens,
+            expected_cost_pico=sum(flight.load.expected_cost_pico for flight, _ in part),
             failure=failure,
         )
         self._show(part)
@@ -529,7 +529,7 @@ def close_groups(context: Context, tx: sqlite3.Connection, *, session_id: int | 
                 requests=group.requests,
                 expected_input_tokens=group.expected_input_tokens,
                 expected_output_tokens=group.expected_output_tokens,
-                expected_cost_pico=group.cost_pico,
+                expected_cost_pico=group.expected_cost_pico,
                 failure=group.failure,
                 **figures(group.sum),
             )

@@ -14,6 +14,7 @@ from typing import Any
 from gpt_batch_api.domain.ending import Ending, Over
 from gpt_batch_api.domain.errors import GPTBatchError, ServerError, TaskCodeError, Unreachable
 from gpt_batch_api.domain.events import Advice, RunEnded, TaskCompleted, Waiting
+from gpt_batch_api.domain.outcome import Road
 from gpt_batch_api.domain.request import Load
 from gpt_batch_api.domain.states import FINAL_REQUEST_STATES, BatchState, RequestState
 from gpt_batch_api.engine import deliver, failures, poll, push, seal, settle, sweep
@@ -186,7 +187,7 @@ class Loop:
         for (endpoint, model), queued in requests.queue_loads(db).items():
             late = expired.get((endpoint, model), Load())
             load = queued - late
-            cost = context.plain_cost_pico(model, load)
+            cost = context.plain_cost_pico(endpoint, model, load)
             weighed = Load(load.requests, load.size_bytes, load.input_tokens, load.output_allowance, cost)
             goes_direct = self._may_go_direct(endpoint, model, load)
             piles.append(
@@ -211,7 +212,13 @@ class Loop:
         if not context.retrying.may_go_direct or load.requests >= context.settings.limits.min_batch_requests:
             return False
         tokens, allowance = direct.heaviest(context.db, endpoint=endpoint, model=model)
-        return context.fits_direct(context.direct_load(model, input_tokens=tokens, output_allowance=allowance))
+        cost = context.reserved_cost_pico(
+            model,
+            input_tokens=tokens,
+            output_tokens=context.forecast.most_reserved(endpoint, model, allowance),
+            road=Road.DIRECT,
+        )
+        return context.fits_direct(Load(1, 0, tokens, allowance, cost_pico=cost))
 
     def _direct_holds(self, endpoint: str, model: str, *, least_expiries: int = 0) -> tuple[Hold, ...]:
         """What keeps the next direct call of a pile back."""
@@ -219,9 +226,9 @@ class Loop:
         first = direct.first(db, endpoint=endpoint, model=model, least_expiries=least_expiries)
         if first is None:
             return ()
-        tokens, allowance = first
+        tokens, kind = first
         return admit_direct(
-            context.direct_load(model, input_tokens=tokens, output_allowance=allowance),
+            context.direct_load(kind, input_tokens=tokens),
             task=_total(ledger.task_total(db)),
             session=_total(ledger.session_total(db, context.session_id)),
             limits=context.limits,

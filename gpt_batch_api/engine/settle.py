@@ -159,7 +159,7 @@ class _BatchBooking(Booking):
 
     def close(self, tx: sqlite3.Connection, *, failure: str | None = None) -> None:
         """Settle money and batch, and say how it went."""
-        now = self._context.clock.now()
+        now, load = self._context.clock.now(), self._batch.load
         failure = None if self._batch.discard else failure or self._failure()
         self._settle_money(tx, now)
         batches.settle(tx, self._batch, self.sum, failure=failure, now=now)
@@ -167,14 +167,19 @@ class _BatchBooking(Booking):
             BatchSettled(
                 batch=self._batch.id,
                 status=self.status,
-                requests=self._batch.load.requests,
+                requests=load.requests,
                 expected_input_tokens=self.expected_input_tokens,
-                expected_output_tokens=self.expected_output_tokens,
-                expected_cost_pico=self._batch.load.cost_pico,
+                expected_output_tokens=self._share(load.expected_output_tokens),
+                expected_cost_pico=load.expected_cost_pico,
                 failure=failure,
                 **figures(self.sum),
             )
         )
+
+    def _share(self, expected_output_tokens: int) -> int:
+        """What was expected of the requests that were answered, of all that was expected of the batch."""
+        allowance = self._batch.load.output_allowance
+        return expected_output_tokens * self.answered_allowance // allowance if allowance else 0
 
     def _failure(self) -> str | None:
         if not self.sum.held or self._batch.discard:

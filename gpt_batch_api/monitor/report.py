@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any
 
+from gpt_batch_api.domain.request import Kind
 from gpt_batch_api.domain.settings import Settings
 from gpt_batch_api.domain.states import BatchState, RequestState
 from gpt_batch_api.domain.words import count
@@ -12,13 +14,17 @@ from gpt_batch_api.planning.admission import Limits
 from gpt_batch_api.pricing.cost import dollars
 from gpt_batch_api.store.batches import BatchRow
 from gpt_batch_api.store.snapshot import Snapshot
+from gpt_batch_api.tokens.calibrate import Suggestion, suggest
+
+MOST_KINDS = 5
+"""So many kinds of requests are told of in the status at most, those with the most answers; a document has all."""
 
 
 def status_lines(snapshot: Snapshot, *, settings: Settings, prefix: str) -> list[str]:
     """The status of a task for people."""
     return [
         line
-        for part in (_task, _requests, _batches, _tokens, _money, _limits, _failures)
+        for part in (_task, _requests, _batches, _tokens, _advice, _money, _limits, _failures)
         for line in part(snapshot, settings, prefix)
     ]
 
@@ -49,6 +55,7 @@ def status_document(snapshot: Snapshot, *, settings: Settings, prefix: str) -> d
             "completion": answered.output_tokens,
             "longest_completion": answered.longest_output_tokens,
             "completion_ratio": answered.completion_ratio,
+            "kinds": [_kind_document(found, snapshot) for found in _suggestions(snapshot)],
         },
         "money": {
             "spent_pico": booked.spent_pico,
@@ -129,6 +136,51 @@ def _tokens(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str
         f"  tokens     {answered.input_tokens:,} input, {answered.output_tokens:,} completion; "
         f"max {answered.longest_output_tokens:,} completion tokens, completion ratio {share}"
     )
+
+
+def _advice(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]:
+    """What to set for the next run, by kind of request, with the evidence."""
+    for found in _suggestions(snapshot)[:MOST_KINDS]:
+        lengths, maximum = found.lengths, found.kind.max_output_tokens
+        present = f"with the present maximum of {maximum:,}" if maximum else "without a maximum, of 2,048"
+        yield (
+            f"  advice     {_kind(found.kind, snapshot)}: max_completion_tokens {found.max_output_tokens:,} and completion ratio "
+            f"{float(found.ratio):.2f} ({present}: {float(found.present_ratio):.2f})"
+        )
+        half, most, nearly = (lengths.quantile(Fraction(percent, 100)) for percent in (50, 90, 99))
+        yield (
+            f"             learnt from {count(lengths.answers, 'answer')}: median {half:,}, 90 % up to {most:,}, "
+            f"99 % up to {nearly:,}, longest {lengths.longest:,}; {lengths.cut_off:,} cut off"
+        )
+
+
+def _suggestions(snapshot: Snapshot) -> list[Suggestion]:
+    found = (suggest(kind, lengths) for kind, lengths in snapshot.lengths.items())
+    return [suggestion for suggestion in found if suggestion is not None]
+
+
+def _kind(kind: Kind, snapshot: Snapshot) -> str:
+    schema = "" if kind.schema_id is None else f", {snapshot.schema_names.get(kind.schema_id, 'schema')}"
+    return f"{kind.model}{schema}"
+
+
+def _kind_document(found: Suggestion, snapshot: Snapshot) -> dict[str, Any]:
+    kind, lengths = found.kind, found.lengths
+    return {
+        "endpoint": kind.endpoint,
+        "model": kind.model,
+        "schema": None if kind.schema_id is None else snapshot.schema_names.get(kind.schema_id),
+        "max_completion_tokens": kind.max_output_tokens,
+        "answers": lengths.answers,
+        "completion_tokens": {
+            "mean": float(lengths.mean),
+            **{f"p{percent}": lengths.quantile(Fraction(percent, 100)) for percent in (50, 90, 95, 99)},
+            "longest": lengths.longest,
+        },
+        "cut_off": lengths.cut_off,
+        "completion_ratio": float(found.present_ratio),
+        "suggested": {"max_completion_tokens": found.max_output_tokens, "completion_ratio": float(found.ratio)},
+    }
 
 
 def _money(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]:

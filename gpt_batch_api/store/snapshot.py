@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpt_batch_api.domain.delivery import Delivered
-from gpt_batch_api.domain.request import Load
+from gpt_batch_api.domain.request import Kind, Load
 from gpt_batch_api.domain.states import BatchState, RequestState
-from gpt_batch_api.store import batches, direct, ledger, outbox, tasks
+from gpt_batch_api.store import batches, direct, ledger, lengths, outbox, tasks
 from gpt_batch_api.store import requests as stored_requests
 from gpt_batch_api.store.batches import BatchRow
 from gpt_batch_api.store.connection import connect_readonly, explained
 from gpt_batch_api.store.direct import Group
 from gpt_batch_api.store.ledger import Booked
 from gpt_batch_api.store.tasks import Session, TaskRow
+from gpt_batch_api.tokens.calibrate import Lengths
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,9 @@ class Snapshot:
     archived: Booked
     session_booked: Booked
     answered: Answered
+    lengths: Mapping[Kind, Lengths]
+    """How long answers were, by kind of request; those with the most answers first."""
+    schema_names: Mapping[int, str]
     model_limits: Mapping[str, int]
     delivered: tuple[Delivered, ...]
     rows: int
@@ -131,6 +135,8 @@ def _take(db: sqlite3.Connection) -> Snapshot:
         archived=ledger.archived_total(db),
         session_booked=ledger.session_total(db, session.id) if session else Booked(),
         answered=_answered(db),
+        lengths=lengths.learnt(db),
+        schema_names=dict(db.execute("SELECT id, name FROM response_schema").fetchall()),
         model_limits=tasks.model_limits(db),
         delivered=delivered,
         rows=sum(part.rows for part in delivered),
@@ -151,12 +157,12 @@ def _finished_batches(db: sqlite3.Connection) -> int:
 
 def _answered(db: sqlite3.Connection) -> Answered:
     row = db.execute(
-        "SELECT count(*), coalesce(sum(cost_pico), 0), coalesce(sum(true_cost_pico), 0), "
+        "SELECT count(*), coalesce(sum(expected_cost_pico), 0), coalesce(sum(true_cost_pico), 0), "
         "coalesce(sum(used_input_tokens), 0), coalesce(sum(used_output_tokens), 0), "
         "coalesce(sum(used_output_allowance), 0), coalesce(max(longest_output_tokens), 0) FROM ("
-        "SELECT cost_pico, true_cost_pico, used_input_tokens, used_output_tokens, used_output_allowance, "
+        "SELECT expected_cost_pico, true_cost_pico, used_input_tokens, used_output_tokens, used_output_allowance, "
         "longest_output_tokens FROM batch WHERE settled_at IS NOT NULL AND discard = 0 "
-        "UNION ALL SELECT cost_pico, true_cost_pico, used_input_tokens, used_output_tokens, used_output_allowance, "
+        "UNION ALL SELECT expected_cost_pico, true_cost_pico, used_input_tokens, used_output_tokens, used_output_allowance, "
         "longest_output_tokens FROM direct_group WHERE requests > 0)"
     ).fetchone()
     return Answered(*row)
