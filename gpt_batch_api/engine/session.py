@@ -25,6 +25,7 @@ from gpt_batch_api.engine.disk import disk_explained
 from gpt_batch_api.engine.intake import Intake
 from gpt_batch_api.engine.loop import Loop
 from gpt_batch_api.engine.start import start
+from gpt_batch_api.planning.estimate import Estimate
 from gpt_batch_api.pricing.catalogue import Catalogue, PriceFlags
 from gpt_batch_api.store import snapshot, tasks
 from gpt_batch_api.store import wipe as stored_wipe
@@ -65,6 +66,8 @@ class RunResult:
     over: Over
     snapshot: Snapshot | None
     """None if the task has not begun."""
+    estimate: Estimate | None = None
+    """What is left, if that was asked for (`estimate`)."""
 
 
 async def run_task(
@@ -166,7 +169,6 @@ def refuse_unbuilt(settings: Settings) -> None:
     wanted = {
         "deadline": extra.deadline is not None,
         "dedupe": extra.dedupe,
-        "estimate": extra.estimate,
         "wandb": settings.wandb.wandb is True,
     }
     for name, is_wanted in wanted.items():

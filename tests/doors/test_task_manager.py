@@ -446,7 +446,6 @@ def test_files_of_another_task_class_are_refused(server: SandboxProcess, tasks: 
     [
         {"deadline": "6h"},
         {"dedupe": True},
-        {"estimate": True},
         {"wandb": True},
     ],
 )
