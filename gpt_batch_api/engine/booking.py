@@ -50,6 +50,7 @@ class Booking:
         self._group_id = group_id
         self._discards = discards
         self.sum = Settlement()
+        self.used = Usage()
         self.expected_input_tokens = 0
         self.expected_output_tokens = 0
         self.answered_allowance = 0
@@ -122,6 +123,7 @@ class Booking:
             self.unrun_tokens += request.input_tokens
         if outcome.verdict is Verdict.ACCOUNT:
             self.account_trouble = outcome
+        self.used += usage
         kind = _kind(outcome, state)
         self.sum = replace(
             self.sum,

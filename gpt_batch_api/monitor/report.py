@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from fractions import Fraction
 from typing import Any
 
@@ -14,6 +15,7 @@ from gpt_batch_api.planning.admission import Limits
 from gpt_batch_api.pricing.cost import dollars
 from gpt_batch_api.store.batches import BatchRow
 from gpt_batch_api.store.snapshot import Snapshot
+from gpt_batch_api.store.spending import summed
 from gpt_batch_api.tokens.calibrate import Suggestion, suggest
 
 MOST_KINDS = 5
@@ -24,7 +26,7 @@ def status_lines(snapshot: Snapshot, *, settings: Settings, prefix: str) -> list
     """The status of a task for people."""
     return [
         line
-        for part in (_task, _requests, _batches, _tokens, _advice, _money, _limits, _failures)
+        for part in (_task, _requests, _batches, _tokens, _advice, _money, _spending, _limits, _failures)
         for line in part(snapshot, settings, prefix)
     ]
 
@@ -63,6 +65,17 @@ def status_document(snapshot: Snapshot, *, settings: Settings, prefix: str) -> d
             "unlinked_pico": booked.unlinked_pico,
             "expected_pico": answered.expected_cost_pico,
             "archived_pico": snapshot.archived.spent_pico,
+            "spending": [
+                {
+                    "model": line.model,
+                    "road": line.road,
+                    "attempt": line.attempt,
+                    "verdict": line.verdict,
+                    "reason": line.reason,
+                    **asdict(line.spent),
+                }
+                for line in snapshot.spending
+            ],
         },
         "pushed": {"requests": booked.requests, "input_tokens": booked.input_tokens},
         "output": {"rows": snapshot.rows, "files": [part.file_name for part in snapshot.delivered]},
@@ -196,6 +209,27 @@ def _money(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]
         )
     if snapshot.archived.spent_pico:
         yield f"             {dollars(snapshot.archived.spent_pico)} spent before the task was wiped"
+
+
+def _spending(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]:
+    """What went where, if there is more than one place; and what was spent in vain."""
+    lines = snapshot.spending
+    places = summed(lines, lambda line: f"{line.model} {'in batches' if line.road == 'batch' else 'by direct calls'}")
+    if len(places) > 1:
+        yield "             " + ", ".join(f"{dollars(spent.cost_pico)} {name}" for name, spent in places.items())
+    bad = summed([line for line in lines if not line.good and line.spent.cost_pico], lambda line: line.reason)
+    total = sum(line.spent.cost_pico for line in lines)
+    again = sum(line.spent.cost_pico for line in lines if line.attempt > 1)
+    if bad and total:
+        cost = sum(spent.cost_pico for spent in bad.values())
+        reasons = ", ".join(f"{name} {dollars(spent.cost_pico)} ({spent.answers:,})" for name, spent in bad.items())
+        yield f"             {dollars(cost)} ({cost / total:.1%}) for answers that were no good: {reasons}"
+    if again:
+        attempts = summed([line for line in lines if line.attempt > 1], lambda line: line.attempt)
+        told = ", ".join(
+            f"{dollars(spent.cost_pico)} at attempt {number}" for number, spent in sorted(attempts.items())
+        )
+        yield f"             {dollars(again)} ({again / total:.1%}) for retries: {told}"
 
 
 def _limits(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]:

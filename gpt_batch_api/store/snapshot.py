@@ -15,12 +15,13 @@ from pathlib import Path
 from gpt_batch_api.domain.delivery import Delivered
 from gpt_batch_api.domain.request import Kind, Load
 from gpt_batch_api.domain.states import BatchState, RequestState
-from gpt_batch_api.store import batches, direct, ledger, lengths, outbox, tasks
+from gpt_batch_api.store import batches, direct, ledger, lengths, outbox, spending, tasks
 from gpt_batch_api.store import requests as stored_requests
 from gpt_batch_api.store.batches import BatchRow
 from gpt_batch_api.store.connection import connect_readonly, explained
 from gpt_batch_api.store.direct import Group
 from gpt_batch_api.store.ledger import Booked
+from gpt_batch_api.store.spending import Line
 from gpt_batch_api.store.tasks import Session, TaskRow
 from gpt_batch_api.tokens.calibrate import Lengths
 
@@ -66,6 +67,8 @@ class Snapshot:
     answered: Answered
     lengths: Mapping[Kind, Lengths]
     """How long answers were, by kind of request; those with the most answers first."""
+    spending: tuple[Line, ...]
+    """What the stored answers cost, by model, road, attempt and outcome."""
     schema_names: Mapping[int, str]
     model_limits: Mapping[str, int]
     delivered: tuple[Delivered, ...]
@@ -136,6 +139,7 @@ def _take(db: sqlite3.Connection) -> Snapshot:
         session_booked=ledger.session_total(db, session.id) if session else Booked(),
         answered=_answered(db),
         lengths=lengths.learnt(db),
+        spending=spending.lines(db),
         schema_names=dict(db.execute("SELECT id, name FROM response_schema").fetchall()),
         model_limits=tasks.model_limits(db),
         delivered=delivered,
