@@ -96,6 +96,8 @@ class Context:
     what comes back when it turns out cheaper is not chopped into ever smaller ones."""
     told_stuck: set[int] = field(default_factory=set)
     """Batches whose standstill this run has told of."""
+    told_shutdown: set[str] = field(default_factory=set)
+    """Models whose last day this run has looked up."""
     _forecast: Forecast | None = None
     _learnt_since: int = 0
     _schema_ids: dict[ResponseSchema, int] = field(default_factory=dict)

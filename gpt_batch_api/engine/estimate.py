@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,9 +14,10 @@ from gpt_batch_api.domain.request import Load
 from gpt_batch_api.domain.settings import Settings
 from gpt_batch_api.engine.seal import LEARNT_FOR_S
 from gpt_batch_api.engine.session import load_catalogue
+from gpt_batch_api.engine.shutdowns import ending
 from gpt_batch_api.planning.estimate import Estimate
 from gpt_batch_api.planning.forecast import Rest, foretell
-from gpt_batch_api.planning.schedule import ROUND_S, schedule
+from gpt_batch_api.planning.schedule import schedule
 from gpt_batch_api.pricing.catalogue import Catalogue
 from gpt_batch_api.pricing.cost import dollars
 from gpt_batch_api.store import ledger, lengths, remainder, tasks
@@ -90,8 +90,12 @@ def estimate(db: sqlite3.Connection, settings: Settings, *, now: float, generato
         longest_round_s=pace.longest_batch_s,
         direct_per_s=pace.direct_per_s,
         limits=tuple(_passed(to_send, rest, booked, settings)),
-        shutdowns=tuple(_shutdowns(standing, catalogue, today=_day(now), days_left=_days(plan.rounds))),
+        shutdowns=tuple(ending(_models(standing), catalogue, now=now, rounds=plan.rounds)),
     )
+
+
+def _models(standing: Standing) -> set[str]:
+    return {model for _, model in standing.queued} | set(standing.local) | set(standing.on_server)
 
 
 def _all(by_model: dict[str, list[Load]]) -> list[Load]:
@@ -129,21 +133,3 @@ def _passed(to_send: Load, rest: Rest, booked: Booked, settings: Settings) -> It
                 left = max(0, most - already)
                 amount = dollars(left) if measure == "cost" else f"{left:,}"
                 yield f"max_{name}_{measure} leaves {amount}, and {words} are still to be sent"
-
-
-def _shutdowns(
-    standing: Standing, catalogue: Catalogue, *, today: datetime.date, days_left: float
-) -> Iterator[tuple[str, datetime.date]]:
-    for model in sorted({model for _, model in standing.queued} | set(standing.local) | set(standing.on_server)):
-        last_day = catalogue.prices(model).shutdown
-        if last_day is not None and (last_day - today).days <= days_left:
-            yield model, last_day
-
-
-def _days(rounds: int | None) -> float:
-    """How long the work may take at most, as far as can be told."""
-    return (rounds or 1) * ROUND_S / 86_400 + 1
-
-
-def _day(now: float) -> datetime.date:
-    return datetime.datetime.fromtimestamp(now, datetime.UTC).date()

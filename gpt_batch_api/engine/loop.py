@@ -22,6 +22,7 @@ from gpt_batch_api.engine.context import GRACE_S, Context
 from gpt_batch_api.engine.direct import DirectRoad
 from gpt_batch_api.engine.hand import hand
 from gpt_batch_api.engine.intake import Intake
+from gpt_batch_api.engine.shutdowns import warn_of_shutdown
 from gpt_batch_api.planning import next_step as steps
 from gpt_batch_api.planning.admission import Hold, OnServer, Total, admit, admit_direct
 from gpt_batch_api.planning.next_step import Situation, Step, next_step
@@ -287,11 +288,14 @@ class Loop:
             case steps.DecideFailure(source):
                 failures.decide(context, source)
             case steps.Seal(endpoint, model):
+                warn_of_shutdown(context, model)
                 seal.seal(context, endpoint=endpoint, model=model)
             case steps.Generate():
                 self._intake.take(self._wanted())
 
     async def _keep_calling(self, step: steps.Direct) -> None:
+        for route in step.routes:
+            warn_of_shutdown(self._context, route.model)
         self._direct.heard = False
         await self._direct.run(step.routes, for_s=step.for_s)
         if self._direct.heard:

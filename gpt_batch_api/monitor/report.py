@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator
 from dataclasses import asdict
 from fractions import Fraction
@@ -76,6 +77,14 @@ def status_document(snapshot: Snapshot, *, settings: Settings, prefix: str) -> d
                 }
                 for line in snapshot.spending
             ],
+        },
+        "learnt_limits": {
+            model: {
+                "enqueued_tokens": limit.enqueued_tokens,
+                "enqueued_now": _enqueued(snapshot, model),
+                "learnt_at": limit.learnt_at,
+            }
+            for model, limit in snapshot.learnt_limits.items()
         },
         "pushed": {"requests": booked.requests, "input_tokens": booked.input_tokens},
         "output": {"rows": snapshot.rows, "files": [part.file_name for part in snapshot.delivered]},
@@ -247,8 +256,21 @@ def _limits(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str
         f"             server: {len(remote):,} of {limits.remote.batches:,} batches, {tokens / 1000:,.0f} of "
         f"{limits.remote.input_tokens / 1000:,.0f} ktokens"
     )
-    for model, limit in sorted(snapshot.model_limits.items()):
-        yield f"             learnt: the server admits {limit:,} enqueued tokens of {model}"
+    for model, limit in snapshot.learnt_limits.items():
+        yield (
+            f"             learnt: the server admits {limit.enqueued_tokens:,} enqueued prompt tokens of {model} "
+            f"({_enqueued(snapshot, model):,} now; it said so on {_moment(limit.learnt_at)})"
+        )
+
+
+def _enqueued(snapshot: Snapshot, model: str) -> int:
+    """Prompt tokens of *model* in batches that the server has not finished."""
+    there = snapshot.batches_in(BatchState.PUSHING, BatchState.REMOTE)
+    return sum(batch.load.input_tokens for batch in there if batch.model == model)
+
+
+def _moment(at: float) -> str:
+    return f"{datetime.datetime.fromtimestamp(at, datetime.UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _failures(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]:

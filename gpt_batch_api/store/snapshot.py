@@ -22,7 +22,7 @@ from gpt_batch_api.store.connection import connect_readonly, explained
 from gpt_batch_api.store.direct import Group
 from gpt_batch_api.store.ledger import Booked
 from gpt_batch_api.store.spending import Line
-from gpt_batch_api.store.tasks import Session, TaskRow
+from gpt_batch_api.store.tasks import ModelLimit, Session, TaskRow
 from gpt_batch_api.tokens.calibrate import Lengths
 
 
@@ -70,7 +70,7 @@ class Snapshot:
     spending: tuple[Line, ...]
     """What the stored answers cost, by model, road, attempt and outcome."""
     schema_names: Mapping[int, str]
-    model_limits: Mapping[str, int]
+    learnt_limits: Mapping[str, ModelLimit]
     delivered: tuple[Delivered, ...]
     rows: int
     """Output rows delivered."""
@@ -141,7 +141,7 @@ def _take(db: sqlite3.Connection) -> Snapshot:
         lengths=lengths.learnt(db),
         spending=spending.lines(db),
         schema_names=dict(db.execute("SELECT id, name FROM response_schema").fetchall()),
-        model_limits=tasks.model_limits(db),
+        learnt_limits=tasks.learnt_limits(db),
         delivered=delivered,
         rows=sum(part.rows for part in delivered),
     )
