@@ -52,6 +52,7 @@ def _parser(*, estimates: bool) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_status(commands)
     _add_estimate(commands, complete=estimates)
+    _add_doctor(commands)
     _add_sandbox(commands)
     return parser
 
@@ -60,12 +61,12 @@ def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     status = commands.add_parser(
         "status", help="show how a task stands (all tasks of a folder if no prefix is given)", allow_abbrev=False
     )
-    _add_place(status)
+    _add_task(status)
     status.set_defaults(command=_status)
 
 
-def _add_place(command: argparse.ArgumentParser) -> None:
-    """Which tasks a command looks at, and for whom."""
+def _add_task(command: argparse.ArgumentParser) -> None:
+    """The arguments of a command that looks at tasks."""
     command.add_argument(
         "--task_dir", "--task-dir", metavar="DIR", type=Path, default=Path("tasks"), help="folder of the tasks"
     )
@@ -111,7 +112,7 @@ def _add_estimate(commands: argparse._SubParsersAction[argparse.ArgumentParser],
     from gpt_batch_api.domain.settings import Settings
 
     command.formatter_class = SettingsHelp
-    _add_place(command)
+    _add_task(command)
     for group, names in _ESTIMATE_SETTINGS.items():
         others = [option.name for option in options(Settings) if option.section == group and option.name not in names]
         add_settings(command, groups=(group,), exclude=others if names else ())
@@ -139,6 +140,34 @@ def _estimate(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(documents[0] if arguments.task_prefix and documents else documents, indent=2))
     return 0
+
+
+def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="check a task's store and files without changing them: what is wrong, and what the next run will mend",
+        epilog="Exit code: 0 if nothing is wrong, 1 if something is.",
+        allow_abbrev=False,
+    )
+    _add_task(doctor)
+    doctor.set_defaults(command=_doctor)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from gpt_batch_api.domain.workplace import Workplace
+    from gpt_batch_api.engine.doctor import examine
+    from gpt_batch_api.monitor.health import health_document, health_lines
+
+    found = [
+        examine(Workplace(store.parent, store.name.removesuffix("_state.db")))
+        for store in _stores(arguments.task_dir, arguments.task_prefix)
+    ]
+    if arguments.json:
+        documents = [health_document(diagnosis) for diagnosis in found]
+        print(json.dumps(documents[0] if arguments.task_prefix else documents, indent=2))
+    else:
+        print("\n".join(line for diagnosis in found for line in health_lines(diagnosis)))
+    return 0 if all(diagnosis.healthy for diagnosis in found) else 1
 
 
 def _stores(folder: Path, prefix: str | None) -> list[Path]:

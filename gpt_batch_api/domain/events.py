@@ -35,10 +35,12 @@ class RunBegan(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RequestsAdded(Event):
-    """The generator yielded new requests; `known` others were there already."""
+    """The generator yielded new requests; `known` others were there already. `twins` of the new ones are not asked
+    themselves, because others ask the same."""
 
     new: int
     known: int
+    twins: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +63,15 @@ class BatchDissolved(Event):
     batch: int
     requests: int
     why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchRecalled(Event):
+    """The server was asked to cancel the batch, because of the deadline. `done`: answers that it told of by then."""
+
+    batch: int
+    requests: int
+    done: int | None
 
 
 @dataclass(frozen=True, kw_only=True)

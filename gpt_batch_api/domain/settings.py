@@ -416,7 +416,8 @@ class ExtraSettings:
         None,
         check=DEADLINE,
         metavar="TIME",
-        help="what the Batch API will not finish by then goes by flex or by the direct API, within the budget",
+        help="what the Batch API will not finish by then goes by flex or by the direct API, within the budget; a duration "
+        "counts from the start of each run",
     )
     strict_budget: bool = setting(
         False,

@@ -3,7 +3,8 @@
 A **request** is *queued* until it is put into a batch (*batched*) or leaves by the direct API (*sending*). Its answer
 makes it *answered*: raw answer and money are booked, the task's code has not seen it yet. The task's code makes it
 *succeeded* or *failed*, or sends it back to the queue. An answer that no second try can mend, in a batch that nobody
-has looked at yet, leaves the request *held* until the user decides.
+has looked at yet, leaves the request *held* until the user decides. With `dedupe` a request that another has asked
+already is its *twin*, and gets a copy of its answer.
 
 A **batch** is *sealed* when its file lies on disk, *pushing* from the committed intent to the committed remote id,
 *remote* while the server works, *ended* when the server will change nothing more, *settled* when all its answers are
@@ -22,6 +23,7 @@ class RequestState(StrEnum):
     QUEUED = "queued"
     BATCHED = "batched"
     SENDING = "sending"
+    TWIN = "twin"
     ANSWERED = "answered"
     HELD = "held"
     SUCCEEDED = "succeeded"
@@ -50,9 +52,10 @@ class PushState(StrEnum):
 
 
 REQUEST_MOVES: dict[RequestState, frozenset[RequestState]] = {
-    RequestState.QUEUED: frozenset({RequestState.BATCHED, RequestState.SENDING}),
+    RequestState.QUEUED: frozenset({RequestState.BATCHED, RequestState.SENDING, RequestState.TWIN}),
     RequestState.BATCHED: frozenset({RequestState.QUEUED, RequestState.ANSWERED, RequestState.HELD}),
     RequestState.SENDING: frozenset({RequestState.QUEUED, RequestState.ANSWERED, RequestState.HELD}),
+    RequestState.TWIN: frozenset({RequestState.ANSWERED}),
     RequestState.ANSWERED: frozenset({RequestState.QUEUED, RequestState.SUCCEEDED, RequestState.FAILED}),
     RequestState.HELD: frozenset({RequestState.QUEUED, RequestState.ANSWERED}),
     RequestState.SUCCEEDED: frozenset(),

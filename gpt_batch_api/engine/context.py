@@ -6,8 +6,8 @@ import asyncio
 import hashlib
 import random
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -115,6 +115,12 @@ class Context:
         return self.transport
 
     @property
+    def server_now_known(self) -> dict[str, str]:
+        """Which server this run talks to, with the name that it has told since the beginning if it is a sandbox."""
+        name = None if self.transport is None else self.transport.sandbox
+        return self.server if name is None else {**self.server, "sandbox": name}
+
+    @property
     def wipes_task(self) -> bool:
         """Whether this run starts the task from scratch."""
         return self.settings.requester.wipe_task
@@ -128,7 +134,7 @@ class Context:
         return Retrying(
             self.settings.requester.max_retries,
             self.settings.extra.max_expiries,
-            may_go_direct=self.settings.limits.min_batch_requests > 0,
+            may_go_direct=self.settings.limits.min_batch_requests > 0 or self.settings.extra.deadline is not None,
         )
 
     @cached_property
@@ -209,18 +215,24 @@ class Context:
         session = Room.left(self.limits.session, after=ledger.session_total(self.db, self.session_id))
         return session.smaller(Room.left(self.limits.task, after=ledger.task_total(self.db)))
 
-    def direct_load(self, kind: Kind, *, input_tokens: int) -> Load:
+    def direct_load(self, kind: Kind, *, input_tokens: int, road: Road = Road.DIRECT) -> Load:
         """What one direct call weighs."""
-        return self.load(kind, size_bytes=0, input_tokens=input_tokens, road=Road.DIRECT)
+        return self.load(kind, size_bytes=0, input_tokens=input_tokens, road=road)
+
+    def heaviest_load(self, endpoint: str, model: str, *, input_tokens: int, output_allowance: int) -> Load:
+        """The most that a direct call of any kind weighs with so much input, and so many tokens allowed or fewer."""
+        most = self.forecast.most_reserved(endpoint, model, output_allowance)
+        cost = self.reserved_cost_pico(model, input_tokens=input_tokens, output_tokens=most, road=Road.DIRECT)
+        return Load(1, 0, input_tokens, output_allowance, cost_pico=cost)
 
     def fits_direct(self, load: Load) -> bool:
         """Whether one request is light enough for a direct call (`max_direct_…`)."""
         limits = self.limits.direct
         return load.input_tokens <= limits.input_tokens and load.cost_pico <= limits.cost_pico
 
-    def plain_cost_pico(self, endpoint: str, model: str, load: Load) -> int:
+    def plain_cost_pico(self, endpoint: str, model: str, load: Load, *, road: Road = Road.BATCH) -> int:
         """What many requests together reserve, about: at plain rates, without what is particular to single ones."""
-        rates = self.catalogue.prices(model).batch
+        rates = self.catalogue.prices(model).rates(road)
         output_tokens = self.forecast.reserved_by_many(endpoint, model, load.output_allowance)
         return load.input_tokens * rates.input_pico + output_tokens * rates.output_pico
 
@@ -245,18 +257,33 @@ class Context:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """One transaction; what is told within it is told after the commit, or not at all."""
-        try:
-            with self.store.transaction() as tx:
+        with self._telling(), self.store.transaction() as tx:
+            yield tx
+            self._keep_events(tx)
+
+    @asynccontextmanager
+    async def transaction_beside(self) -> AsyncIterator[sqlite3.Connection]:
+        """The same, while the event loop goes on. Nothing else may use the store or tell anything meanwhile."""
+        with self._telling():
+            async with self.store.transaction_beside() as tx:
                 yield tx
-                for event in self._pending:
-                    if event.kept:
-                        events.add(tx, event, session_id=self.session_id, now=self.clock.now())
+                self._keep_events(tx)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
         except BaseException:
             self._pending.clear()
             raise
         told, self._pending = self._pending, []
         for event in told:
             self._announce(event)
+
+    def _keep_events(self, tx: sqlite3.Connection) -> None:
+        for event in self._pending:
+            if event.kept:
+                events.add(tx, event, session_id=self.session_id, now=self.clock.now())
 
     def tell(self, event: Event) -> None:
         """Tell what happened: with the open transaction, or at once if there is none."""

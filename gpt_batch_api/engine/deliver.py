@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gpt_batch_api.domain.delivery import Progress
+from gpt_batch_api.domain.disk import refused_file
 from gpt_batch_api.domain.errors import OutputError
 from gpt_batch_api.domain.events import OutputDelivered
 from gpt_batch_api.engine.context import Context
@@ -38,8 +39,7 @@ def deliver(context: Context) -> None:
                 before = total
     except OSError as error:
         raise OutputError(
-            f"The output cannot be written ({error}). Its rows are safe in the store: make room and run the same "
-            "command again."
+            refused_file(error, context.workplace.folder, safe="The rows of the output are safe in the store")
         ) from error
 
 

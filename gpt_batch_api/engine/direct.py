@@ -30,17 +30,18 @@ from gpt_batch_api.domain.outcome import Outcome, Road, Verdict
 from gpt_batch_api.domain.request import Load
 from gpt_batch_api.domain.words import count
 from gpt_batch_api.endpoints.base import get_endpoint
-from gpt_batch_api.endpoints.verdict import judge
+from gpt_batch_api.endpoints.verdict import ServerError, judge
 from gpt_batch_api.engine.booking import Booking, Judged, figures
 from gpt_batch_api.engine.context import GRACE_S, Context
 from gpt_batch_api.engine.intake import unbudgetable
+from gpt_batch_api.engine.server import note_server
 from gpt_batch_api.engine.weigh import weigh
 from gpt_batch_api.planning import pacing
 from gpt_batch_api.planning.batching import Room
 from gpt_batch_api.planning.next_step import Route
 from gpt_batch_api.planning.pacing import Ending, Pace, RateHeaders
 from gpt_batch_api.pricing.cost import cost_pico, dollars
-from gpt_batch_api.store import direct, requests, tasks
+from gpt_batch_api.store import direct, requests
 from gpt_batch_api.store.direct import Call, Group, Ready
 from gpt_batch_api.wire import direct as wire_direct
 from gpt_batch_api.wire.direct import Reply
@@ -51,6 +52,8 @@ CEILING = 500
 LOOK_S = 0.05
 """How often calls in flight are looked at while something else is done."""
 READ_AHEAD = 32
+FLEX_PAUSE_S = 300.0
+"""How long the flex tier is left alone when it had no room."""
 TOLD_PAUSE_S = 2.0
 """From so long on, a pause that the server wants is told."""
 UNCERTAIN = frozenset({408, 499, 502, 504, 520, 521, 522, 523, 524})
@@ -65,6 +68,7 @@ class Flight:
     ready: Ready
     call: Call
     load: Load
+    body: bytes
     paced: pacing.Call | None = None
     place: int = 0
     started_s: float = 0.0
@@ -81,16 +85,15 @@ class DirectRoad:
         self._context = context
         self._limits = context.limits.direct
         self._ceiling = context.settings.limits.max_direct_concurrency or CEILING
-        self._paces: dict[str, Pace] = {}
+        self._paces: dict[tuple[str, Road], Pace] = {}
+        self._no_flex_until: dict[str, float] = {}
+        """Models for which the server had no room in its flex tier, or has none such (for ever)."""
         self._flying: dict[int, Flight] = {}
         self._places: list[int] = []
         """Free ones below the highest taken: a call takes the lowest."""
         self._landed: list[Flight] = []
         self._news = asyncio.Event()
         self._turned_s = float("-inf")
-        self._routes: Sequence[Route] | None = None
-        """Where calls go that leave as soon as others land; None while something else is done."""
-        self._turn_is_near = False
         self._room: Room | None = None
         """What session and task still allow, as far as this run of turns has counted it down."""
         self._read: dict[Route, deque[Ready]] = {}
@@ -98,12 +101,14 @@ class DirectRoad:
         self._read_to: dict[Route, int] = {}
         """The last request that was read. What is put back behind it is found by the next run of turns."""
         self._server_noted = False
-        self._held_tokens: dict[str, int] = {}
-        """How heavy the call is that the pace of a model held back last."""
+        self._held_tokens: dict[Route, int] = {}
+        """How heavy the call of a route is that its pace held back last."""
         self._trouble: Exception | None = None
         self._held = False
         self.heard = False
         """Whether the server has answered a call since this was last set back."""
+        self.met_unfit = False
+        """Whether a request was met that is too heavy for a direct call, since this was last set back."""
 
     @property
     def in_flight(self) -> int:
@@ -124,23 +129,17 @@ class DirectRoad:
         until_s = clock.monotonic() + for_s
         self._held = False
         self._look_anew()
-        self._turn(routes)
-        self._routes = routes
-        try:
-            while True:
-                self._raise_trouble()
-                left_s = until_s - clock.monotonic()
-                if left_s <= 0 or self._held or self._context.interruption.wanted:
-                    return
-                pause_s = min(LOOK_S, left_s) if self._flying else self._pause_s(routes)
-                if pause_s is None:
-                    self._close_group()
-                    return
-                await self._news_within(min(left_s, pause_s))
-                if not self._landed:  # the pace may allow more by now
-                    self._turn(routes)
-        finally:
-            self._routes = None
+        while True:
+            await self._turn(routes)
+            self._raise_trouble()
+            left_s = until_s - clock.monotonic()
+            if left_s <= 0 or self._held or self._context.interruption.wanted:
+                return
+            pause_s = min(LOOK_S, left_s) if self._flying else self._pause_s(routes)
+            if pause_s is None:
+                self._close_group()
+                return
+            await self._news_within(min(left_s, pause_s))
 
     def pretend(self, routes: Sequence[Route]) -> None:
         """Do all but the calls (a dry run): show what would be sent now."""
@@ -161,7 +160,7 @@ class DirectRoad:
             )
             if context.settings.requester.direct_verbose == "always":
                 for flight in leaving:
-                    show_request(context, flight.ready)
+                    show_request(context, flight.ready, flight.body)
 
     async def finish(self) -> None:
         """Nothing more is sent. Answers that still come are booked; what has not come in time is given up."""
@@ -172,7 +171,7 @@ class DirectRoad:
         while self._flying:
             if self._context.interruption.wanted:
                 until_s = min(until_s, clock.monotonic() + GRACE_S)
-            self._turn(())
+            await self._turn(())
             if clock.monotonic() >= until_s:
                 break
             await self._news_within(LOOK_S)
@@ -182,15 +181,19 @@ class DirectRoad:
 
     # ------------------------------------------------------------ one turn
 
-    def _turn(self, routes: Sequence[Route]) -> None:
-        """One transaction: book what has landed, commit what leaves next. Then let it leave."""
+    async def _turn(self, routes: Sequence[Route]) -> None:
+        """One transaction: book what has landed, commit what leaves next. Then let it leave.
+
+        While the disk works on it replies are received, and wait for the next turn.
+        """
         context = self._context
         landed = [(flight, self._judge(flight)) for flight in self._landed]
         self._note_trouble(landed)
         stops = self._trouble is not None
         leaving: list[Flight] = []
         if landed or (routes and not stops):
-            with context.transaction() as tx:
+            async with context.transaction_beside() as tx:
+                self._note_server(tx)
                 self._book(tx, landed)
                 if landed:
                     self._room = None  # what they cost in truth counts
@@ -209,11 +212,13 @@ class DirectRoad:
     def _begin(self, tx: sqlite3.Connection, leaving: Sequence[Flight]) -> None:
         context = self._context
         context.remote.lane(len(self._flying) + len(leaving))  # if it cannot be made, nothing was intended yet
-        if not self._server_noted:
-            tasks.set_server(tx, context.server)
-            self._server_noted = True
         calls = [flight.call for flight in leaving]
         direct.begin(tx, calls, session_id=context.session_id, now=context.clock.now())
+
+    def _note_server(self, tx: sqlite3.Connection) -> None:
+        """Before calls leave if the server has replied to something yet, else with the first answers."""
+        if not self._server_noted:
+            self._server_noted = note_server(self._context, tx)
 
     def _note_trouble(self, landed: Iterable[tuple[Flight, Judged | None]]) -> None:
         """Remember what must be looked at before anything new may leave."""
@@ -236,25 +241,42 @@ class DirectRoad:
         now_s = context.clock.monotonic()
         free = self._ceiling - len(self._flying) + landing
         for route in routes:
-            pace = self._pace(route.model)
-            while free > 0 and (not paced or pace.may_start(0, now_s=now_s)):
+            while free > 0:
                 ready = self._next_in(route)
                 if ready is None:
                     break
-                load = self._load(ready)
-                self._refuse_unfit(ready, load)
+                road, body = self._way(route, ready)
+                pace = self._pace(route.model, road)
+                if paced and not pace.may_start(0, now_s=now_s):
+                    break
+                load = self._load(ready, road)
+                if not self._is_fit(route, ready, load):
+                    break
                 tokens = load.input_tokens + load.expected_output_tokens
                 self._room = self._room or context.room_left()
                 if not self._room.fits(load):
                     break
                 if paced and not pace.may_start(tokens, now_s=now_s):
-                    self._held_tokens[route.model] = tokens
+                    self._held_tokens[route] = tokens
                     break
                 self._room = self._room.less(load)
                 self._read[route].popleft()
                 free -= 1
-                call = Call(ready.request.id, Road.DIRECT, load.input_tokens, load.cost_pico)
-                yield Flight(ready, call, load, pace.start(tokens, now_s=now_s) if paced else None, started_s=now_s)
+                call = Call(ready.request.id, road, load.input_tokens, load.cost_pico)
+                paced_call = pace.start(tokens, now_s=now_s) if paced else None
+                yield Flight(ready, call, load, body, paced_call, started_s=now_s)
+
+    def road_of(self, route: Route) -> Road:
+        """By which tier the calls of a route go now."""
+        now_s = self._context.clock.monotonic()
+        is_open = now_s >= self._no_flex_until.get(route.model, float("-inf"))
+        return Road.FLEX if route.flex and is_open else Road.DIRECT
+
+    def _way(self, route: Route, ready: Ready) -> tuple[Road, bytes]:
+        """The tier by which a request goes, and its body for it. A tier that the request names itself is left to it."""
+        road = self.road_of(route)
+        flexed = wire_direct.by_flex(ready.body) if road is Road.FLEX else None
+        return (Road.DIRECT, ready.body) if flexed is None else (road, flexed)
 
     def _look_anew(self) -> None:
         self._room = None
@@ -280,34 +302,39 @@ class DirectRoad:
                 self._read_to[route] = read[-1].request.id
         return read[0] if read else None
 
-    def _load(self, ready: Ready) -> Load:
-        return self._context.direct_load(ready.request.kind, input_tokens=ready.request.input_tokens)
+    def _load(self, ready: Ready, road: Road) -> Load:
+        return self._context.direct_load(ready.request.kind, input_tokens=ready.request.input_tokens, road=road)
 
-    def _refuse_unfit(self, ready: Ready, load: Load) -> None:
-        """Raise PayloadError for a request that no direct call can carry."""
+    def _is_fit(self, route: Route, ready: Ready, load: Load) -> bool:
+        """Whether a direct call can carry a request. Raises PayloadError if it cannot, and may go in no other way."""
         context = self._context
         bounded = ready.request.kind.max_output_tokens is not None
         if not context.is_budgetable(bounded=bounded, sureness=ready.sureness):
             raise unbudgetable(requests.describe(context.db, ready.request.id), bounded=bounded)
-        if not context.fits_direct(load):
-            key = requests.describe(context.db, ready.request.id)
-            raise PayloadError(
-                f"Request {key} alone has {load.input_tokens:,} input tokens and may cost {dollars(load.cost_pico)}, more than "
-                "max_direct_ktokens or max_direct_cost allow a direct call. Raise them, or let it go by the Batch API.",
-                sample_key=key.sample_key,
-            )
+        if context.fits_direct(load):
+            return True
+        if not (context.settings.requester.force_direct or route.expired_only):
+            self.met_unfit = True
+            return False
+        key = requests.describe(context.db, ready.request.id)
+        raise PayloadError(
+            f"Request {key} alone has {load.input_tokens:,} input tokens and may cost {dollars(load.cost_pico)}, more than "
+            "max_direct_ktokens or max_direct_cost allow a direct call. Raise them, or let it go by the Batch API.",
+            sample_key=key.sample_key,
+        )
 
-    def _pace(self, model: str) -> Pace:
-        if model not in self._paces:
-            self._paces[model] = Pace(ceiling=self._ceiling)
-        return self._paces[model]
+    def _pace(self, model: str, road: Road) -> Pace:
+        if (model, road) not in self._paces:
+            self._paces[model, road] = Pace(ceiling=self._ceiling)
+        return self._paces[model, road]
 
     def _pause_s(self, routes: Sequence[Route]) -> float | None:
         """How long to wait before anything may leave, with nothing in flight; None: nothing wants to."""
         now_s = self._context.clock.monotonic()
         pauses = []
         for route in routes:
-            pause_s = self._pace(route.model).wait_s(self._held_tokens.get(route.model, 0), now_s=now_s)
+            pace = self._pace(route.model, self.road_of(route))
+            pause_s = pace.wait_s(self._held_tokens.get(route, 0), now_s=now_s)
             if pause_s is None or pause_s > 0:
                 pauses.append(LOOK_S if pause_s is None else pause_s)
         if pauses and min(pauses) >= TOLD_PAUSE_S:
@@ -324,32 +351,20 @@ class DirectRoad:
             flight.reply = await wire_direct.ask(
                 self._context.remote,
                 endpoint=flight.ready.endpoint,
-                body=flight.ready.body,
-                timeout_s=wire_direct.DIRECT_S,
+                body=flight.body,
+                timeout_s=wire_direct.FLEX_S if flight.call.road is Road.FLEX else wire_direct.DIRECT_S,
                 place=flight.place,
             )
         except Exception as trouble:
             flight.trouble = trouble
         flight.ended_s = self._context.clock.monotonic()
         self._landed.append(flight)
-        if self._routes is not None and not self._turn_is_near:
-            self._turn_is_near = True
-            asyncio.get_running_loop().call_soon(self._turn_at_once)
-
-    def _turn_at_once(self) -> None:
-        """Book what has landed in this round of the event loop, and fill the places that are free."""
-        self._turn_is_near = False
-        if self._routes is None:
-            return
-        try:
-            self._turn(self._routes)
-        except Exception as error:
-            self._trouble = error
-        if self._trouble is not None or self._held or not self._flying:
-            self._news.set()
+        self._news.set()
 
     async def _news_within(self, longest_s: float) -> None:
-        """Wait until there is something to decide, but not longer than so."""
+        """Wait until a call has landed, but not longer than so."""
+        if self._landed:
+            return
         self._news.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(longest_s):
@@ -374,7 +389,7 @@ class DirectRoad:
     def _judge(self, flight: Flight) -> Judged | None:
         """What came of a call; None if it did not run."""
         reply, request = flight.reply, flight.ready.request
-        pace = self._pace(request.model)
+        pace = self._pace(request.model, flight.call.road)
         if reply is None:
             self._slow_down(pace, flight, Ending.TROUBLE)
             if isinstance(flight.trouble, (NotSent, AccountError)):
@@ -389,6 +404,9 @@ class DirectRoad:
             expected = flight.load.expected_output_tokens
             return Judged(request, reading.outcome, reading.usage, reply.status, as_line(reply), expected)
         outcome = judge(reply.error)
+        if flight.call.road is Road.FLEX and self._is_flex_closed(flight, outcome):
+            self._slow_down(pace, flight, Ending.OTHER, used_tokens=0)
+            return None
         self._slow_down(pace, flight, _ending(reply.status, outcome), used_tokens=0)
         if outcome.verdict is Verdict.ACCOUNT:
             self._trouble = AccountError(
@@ -401,6 +419,18 @@ class DirectRoad:
             why = f"the reply could not be read (HTTP {reply.status}); whether the request ran is not known"
             return Judged(request, Outcome(Verdict.RETRYABLE, LOST, why), status=reply.status)
         return Judged(request, outcome, status=reply.status, raw=as_line(reply) if reply.body is not None else None)
+
+    def _is_flex_closed(self, flight: Flight, outcome: Outcome) -> bool:
+        """Whether the server has no room in its flex tier just now, or no such tier for the model. Nothing ran then."""
+        assert flight.reply is not None
+        if outcome.reason == "resource_unavailable":
+            closed_s = FLEX_PAUSE_S
+        elif flight.reply.status == 400 and _is_about_tier(flight.reply.error):
+            closed_s = float("inf")
+        else:
+            return False
+        self._no_flex_until[flight.ready.request.model] = self._context.clock.monotonic() + closed_s
+        return True
 
     def _slow_down(self, pace: Pace, flight: Flight, ending: Ending, *, used_tokens: int | None = None) -> None:
         assert flight.paced is not None
@@ -431,8 +461,8 @@ class DirectRoad:
         context, now = self._context, self._context.clock.now()
         calls = [flight.call for flight, _ in part]
         booking = Booking(context, group_id=group.id)
-        for road in {call.road for call in calls}:
-            booking.book(tx, [item for flight, item in part if flight.call.road is road], road=road)
+        for road in Road:
+            booking.book(tx, [item for flight, item in part if _paid(flight) is road], road=road)
         unknown = sum(flight.call.reserved_pico for flight, item in part if _costs_unknown(item))
         direct.settle(
             tx, calls, session_id=context.session_id, cost_pico=booking.sum.cost_pico, unknown_pico=unknown, now=now
@@ -468,11 +498,11 @@ class DirectRoad:
                     DirectExchange(
                         request=str(requests.describe(self._context.db, item.request.id)),
                         endpoint=flight.ready.endpoint,
-                        body=flight.ready.body,
+                        body=flight.body,
                         outcome=item.outcome,
                         usage=item.usage,
                         cost_pico=cost_pico(
-                            item.usage, self._context.catalogue.prices(item.request.model), road=flight.call.road
+                            item.usage, self._context.catalogue.prices(item.request.model), road=_paid(flight)
                         ),
                         reply=flight.reply.content if flight.reply is not None else None,
                         took_s=flight.ended_s - flight.started_s,
@@ -537,12 +567,10 @@ def close_groups(context: Context, tx: sqlite3.Connection, *, session_id: int | 
     weigh(context, tx)
 
 
-def show_request(context: Context, ready: Ready) -> None:
+def show_request(context: Context, ready: Ready, body: bytes) -> None:
     """Tell of a request that would be sent, with all that it says."""
     context.tell(
-        DirectExchange(
-            request=str(requests.describe(context.db, ready.request.id)), endpoint=ready.endpoint, body=ready.body
-        )
+        DirectExchange(request=str(requests.describe(context.db, ready.request.id)), endpoint=ready.endpoint, body=body)
     )
 
 
@@ -550,6 +578,16 @@ def _ending(status: int, outcome: Outcome) -> Ending:
     if outcome.reason in NOT_RUN:
         return Ending.RATE_LIMITED if status == 429 else Ending.TROUBLE
     return Ending.TROUBLE if status >= 500 or status in (408, 409) else Ending.OTHER
+
+
+def _is_about_tier(error: ServerError) -> bool:
+    return error.param == "service_tier" or "service_tier" in error.message
+
+
+def _paid(flight: Flight) -> Road:
+    """The tier whose price a call has: the one that the server says it used."""
+    told = None if flight.reply is None or flight.reply.body is None else flight.reply.body.get("service_tier")
+    return {"flex": Road.FLEX, "default": Road.DIRECT}.get(str(told), flight.call.road)
 
 
 def _costs_unknown(item: Judged) -> bool:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+from gpt_batch_api.domain.disk import refused_file
 from gpt_batch_api.domain.errors import UserError
 
 
 @contextmanager
-def disk_explained() -> Iterator[None]:
-    """Turn an OSError of our own files into an error that says what to do. (The user's code has errors of its own.)"""
+def disk_explained(folder: Path) -> Iterator[None]:
+    """Turn an OSError of our own files in *folder* into an error that says what to do. (The user's code has its own.)"""
     try:
         yield
     except OSError as error:
-        raise UserError(
-            f"A file could not be written ({error}). Nothing committed is lost: make room and run the same command again."
-        ) from error
+        raise UserError(refused_file(error, folder)) from error

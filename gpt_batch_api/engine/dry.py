@@ -131,6 +131,12 @@ class DryLoop(Loop):
             return self._pretend_push(step.batch_id)
         return None
 
+    def _without_server(self, step: Step) -> None:
+        if isinstance(step, steps.Recall):
+            self._deadline.pretend_recall(step.batch_id)
+        else:
+            super()._without_server(step)
+
     async def _keep_calling(self, step: steps.Direct) -> None:
         self._direct.pretend(step.routes)
 

@@ -26,12 +26,13 @@ def waiting(context: Context) -> tuple[Source, ...]:
 def decide(context: Context, source: Source) -> None:
     """Force-process one of them (`process_failed_batches`, `retry_fatal_requests`)."""
     retried = failed = 0
+    now = context.clock.now()
     with context.transaction() as tx:
         while held := responses.held_of(tx, source, limit=PAGE):
             again = [request for request in held if _may_go_again(context, request)]
             done = [request for request in held if not _may_go_again(context, request)]
-            responses.release_held(tx, again, retry=True)
-            responses.release_held(tx, done, retry=False)
+            responses.release_held(tx, again, retry=True, now=now)
+            responses.release_held(tx, done, retry=False, now=now)
             retried += len(again)
             failed += len(done)
         (batches if source.kind == "batch" else direct).decide_failure(tx, source.id)

@@ -13,7 +13,7 @@ from gpt_batch_api.domain.hooks import Ended, Handed, ToHand
 from gpt_batch_api.domain.states import RequestState
 from gpt_batch_api.endpoints.base import raw_body
 from gpt_batch_api.engine.context import Context
-from gpt_batch_api.engine.intake import Intake
+from gpt_batch_api.engine.intake import Intake, store
 from gpt_batch_api.engine.weigh import weigh
 from gpt_batch_api.store import requests, responses, samples
 
@@ -34,7 +34,7 @@ def record(context: Context, intake: Intake, answers: list[ToHand], handed: Hand
         responses.finish(tx, handed.ended, keep_raw=context.settings.extra.keep_responses)
         samples.save_states(tx, handed.states)
         samples.add_rows(tx, handed.rows)
-        requests.add_requests(tx, asked, asked_by_task=True)
+        store(context, tx, asked, asked_by_task=True)
         _tell_problems(context, answers, handed)
         context.tell(_summary(handed, asked=len(asked)))
         weigh(context, tx)

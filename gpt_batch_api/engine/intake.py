@@ -8,6 +8,7 @@ and is not needed yet waits in memory, at most a thousand requests or 16 MB.
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from gpt_batch_api.engine.context import Context
 from gpt_batch_api.planning.batching import LIMIT_SETTINGS, passed_limit
 from gpt_batch_api.planning.next_step import Generator
 from gpt_batch_api.store import requests, tasks
+from gpt_batch_api.store import twins as stored_twins
 
 LOOKUP = 1000
 LOOKUP_BYTES = 16_000_000
@@ -56,6 +58,9 @@ class Intake:
         self._known: dict[RequestKey, KnownRequest] = {}
         self._exhausted = False
         self._metadata_version = tasks.get_task(context.db).metadata_version
+        if context.settings.extra.dedupe:
+            with context.transaction() as tx:
+                stored_twins.prepare(tx)
 
     @property
     def state(self) -> Generator:
@@ -86,9 +91,9 @@ class Intake:
             self._arrived.popleft()
         with self._context.transaction() as tx:
             if new:
-                requests.add_requests(tx, list(new.values()))
+                twins = store(self._context, tx, list(new.values()))
                 tasks.set_complete(tx, False)
-                self._context.tell(RequestsAdded(new=len(new), known=passed))
+                self._context.tell(RequestsAdded(new=len(new), known=passed, twins=twins))
         self._known.update({key: KnownRequest(item.payload_hash, self._metadata_version) for key, item in new.items()})
 
     def note_asked(self) -> None:
@@ -192,6 +197,14 @@ class Intake:
                 "Give the second one another purpose or number.",
                 sample_key=arrived.request.sample_key,
             )
+
+
+def store(context: Context, tx: sqlite3.Connection, new: Sequence[NewRequest], *, asked_by_task: bool = False) -> int:
+    """Store new requests; how many of them wait for the answers of identical ones (`dedupe`)."""
+    first_id = requests.add_requests(tx, new, asked_by_task=asked_by_task)
+    if not context.settings.extra.dedupe:
+        return 0
+    return stored_twins.join(tx, first_new_id=first_id, now=context.clock.now())
 
 
 def check_request(request: object) -> None:

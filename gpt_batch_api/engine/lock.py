@@ -14,6 +14,7 @@ from pathlib import Path
 
 from gpt_batch_api.domain.errors import TaskLocked, UserError
 from gpt_batch_api.domain.settings import Settings
+from gpt_batch_api.engine.disk import disk_explained
 
 
 @contextmanager
@@ -43,9 +44,13 @@ def hold(path: Path, settings: Settings, *, tell: Callable[[str], None], stop: C
                 raise KeyboardInterrupt from None
             time.sleep(min(requester.lock_poll_interval, max(0.01, left if left is not None else 1.0)))
         except OSError as error:
-            raise UserError(f"The lock file {path} cannot be made: {error}.") from error
+            raise UserError(
+                f"The lock file {path.absolute()} cannot be made: {error.strerror}. Look at the rights and the disk of its "
+                "folder, then run the same command again."
+            ) from error
     try:
-        path.write_text(json.dumps(_myself()), encoding="utf-8")
+        with disk_explained(path.parent):
+            path.write_text(json.dumps(_myself()), encoding="utf-8")
         yield
     finally:
         with contextlib.suppress(OSError):
@@ -61,6 +66,20 @@ def holder(path: Path) -> str:
         return f"process {facts['pid']} on {facts['host']} (since {since})"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"
+
+
+def held_by(path: Path) -> str | None:
+    """Who works on the task whose lock file is *path*; None if nobody does. Makes and changes nothing."""
+    import fcntl
+
+    try:
+        with path.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)  # let go when the file is closed, at once
+    except BlockingIOError:
+        return holder(path)
+    except FileNotFoundError:
+        return None
+    return None
 
 
 def _myself() -> dict[str, object]:

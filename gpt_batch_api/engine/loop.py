@@ -14,17 +14,18 @@ from typing import Any
 from gpt_batch_api.domain.ending import Ending, Over
 from gpt_batch_api.domain.errors import GPTBatchError, ServerError, TaskCodeError, Unreachable
 from gpt_batch_api.domain.events import Advice, RunEnded, TaskCompleted, Waiting
-from gpt_batch_api.domain.outcome import Road
 from gpt_batch_api.domain.request import Load
 from gpt_batch_api.domain.states import FINAL_REQUEST_STATES, BatchState, RequestState
 from gpt_batch_api.engine import deliver, failures, poll, push, seal, settle, sweep
 from gpt_batch_api.engine.context import GRACE_S, Context
+from gpt_batch_api.engine.deadline import Deadline
 from gpt_batch_api.engine.direct import DirectRoad
 from gpt_batch_api.engine.hand import hand
 from gpt_batch_api.engine.intake import Intake
 from gpt_batch_api.engine.shutdowns import warn_of_shutdown
 from gpt_batch_api.planning import next_step as steps
 from gpt_batch_api.planning.admission import Hold, OnServer, Total, admit, admit_direct
+from gpt_batch_api.planning.deadline import Hurry
 from gpt_batch_api.planning.next_step import Situation, Step, next_step
 from gpt_batch_api.store import batches, direct, ledger, outbox, pushes, requests, responses, samples, tasks
 from gpt_batch_api.store.ledger import Booked
@@ -34,6 +35,8 @@ FIRST_BACKOFF_S = 2.0
 LONGEST_BACKOFF_S = 300.0
 FIRST_ORPHAN_LOOK_S = 1.0
 LONGEST_ORPHAN_LOOK_S = 60.0
+READ_AGAIN_S = 10.0
+"""How long it is taken for granted that a pile is light enough for direct calls; if not, they notice."""
 INTAKE_BESIDE_CALLS = 50
 """So many requests are taken in at a time where direct calls must not wait for it."""
 
@@ -49,6 +52,9 @@ class Loop:
         self._backoff_s = FIRST_BACKOFF_S
         self._direct = DirectRoad(context)
         self._forces_direct = context.settings.requester.force_direct
+        self._deadline = Deadline(context)
+        self._hurry = Hurry.NONE
+        self._fits_until: dict[tuple[str, str], float] = {}
         self._orphan_look_at = 0.0
         self._orphan_pause_s = FIRST_ORPHAN_LOOK_S
 
@@ -108,6 +114,7 @@ class Loop:
         context, db = self._context, self._context.db
         now_s = context.clock.monotonic()
         loads = requests.state_loads(db)
+        self._hurry = self._deadline.look()
         return Situation(
             interrupted=context.interruption.wanted,
             ended=tuple(batch.id for batch in batches.in_states(db, BatchState.ENDED)),
@@ -133,6 +140,8 @@ class Loop:
             force_direct=self._forces_direct,
             direct_in_flight=self._direct.in_flight,
             direct_due_s=self._direct.due_s,
+            hurry=self._hurry,
+            to_recall=self._deadline.to_recall(),
             once=context.settings.extra.once,
         )
 
@@ -210,16 +219,26 @@ class Loop:
         context = self._context
         if self._forces_direct:
             return True
-        if not context.retrying.may_go_direct or load.requests >= context.settings.limits.min_batch_requests:
+        if self._hurry is Hurry.NONE and (
+            not context.retrying.may_go_direct or load.requests >= context.settings.limits.min_batch_requests
+        ):
             return False
-        tokens, allowance = direct.heaviest(context.db, endpoint=endpoint, model=model)
-        cost = context.reserved_cost_pico(
-            model,
-            input_tokens=tokens,
-            output_tokens=context.forecast.most_reserved(endpoint, model, allowance),
-            road=Road.DIRECT,
-        )
-        return context.fits_direct(Load(1, 0, tokens, allowance, cost_pico=cost))
+        return self._all_fit_direct(endpoint, model)
+
+    def _all_fit_direct(self, endpoint: str, model: str) -> bool:
+        """Whether each request of a pile is light enough. A large pile is not read again at each step."""
+        context, pile = self._context, (endpoint, model)
+        now_s = context.clock.monotonic()
+        if self._direct.met_unfit:
+            self._fits_until.clear()
+            self._direct.met_unfit = False
+        if self._hurry is Hurry.NONE or self._fits_until.get(pile, now_s) <= now_s:
+            tokens, allowance = direct.heaviest(context.db, endpoint=endpoint, model=model)
+            load = context.heaviest_load(endpoint, model, input_tokens=tokens, output_allowance=allowance)
+            if not context.fits_direct(load):
+                return False
+            self._fits_until[pile] = now_s + READ_AGAIN_S
+        return True
 
     def _direct_holds(self, endpoint: str, model: str, *, least_expiries: int = 0) -> tuple[Hold, ...]:
         """What keeps the next direct call of a pile back."""
@@ -228,8 +247,9 @@ class Loop:
         if first is None:
             return ()
         tokens, kind = first
+        road = self._direct.road_of(steps.Route(endpoint, model, flex=self._hurry is Hurry.FLEX))
         return admit_direct(
-            context.direct_load(kind, input_tokens=tokens),
+            context.direct_load(kind, input_tokens=tokens, road=road),
             task=_total(ledger.task_total(db)),
             session=_total(ledger.session_total(db, context.session_id)),
             limits=context.limits,
@@ -266,6 +286,8 @@ class Loop:
         match step:
             case steps.Settle(batch_id):
                 return settle.settle(context, batch_id)
+            case steps.Recall(batch_id):
+                return self._deadline.recall(batch_id)
             case steps.Push(batch_id):
                 return push.push(context, batch_id)
             case steps.Resolve(push_id):
@@ -308,7 +330,7 @@ class Loop:
     def _wanted(self) -> int:
         """How many new requests the generator is asked for: what the next batch still lacks, at most a page."""
         most = min(self._context.limits.batch.requests, 1000)
-        if self._forces_direct or self._direct.in_flight:
+        if self._forces_direct or self._hurry is not Hurry.NONE or self._direct.in_flight:
             return min(most, INTAKE_BESIDE_CALLS)
         loads = requests.queue_loads(self._context.db)
         if not loads:

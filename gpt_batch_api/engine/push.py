@@ -22,6 +22,7 @@ from gpt_batch_api.domain.states import PushState
 from gpt_batch_api.engine.context import Context
 from gpt_batch_api.engine.enqueued import named_limit
 from gpt_batch_api.engine.seal import split_if_too_heavy, write_batch_file
+from gpt_batch_api.engine.server import note_server
 from gpt_batch_api.store import batches, pushes, requests, tasks
 from gpt_batch_api.store.batches import BatchRow
 from gpt_batch_api.store.pushes import PushRow
@@ -48,7 +49,7 @@ async def push(context: Context, batch_id: int) -> None:
     if not context.remote.was_answered:  # the intent is dated in the server's time
         await wire_batches.newest_page(context.remote)
     with context.transaction() as tx:
-        tasks.set_server(tx, context.server)
+        note_server(context, tx)
         push_id = pushes.begin(
             tx,
             batch,

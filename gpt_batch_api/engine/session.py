@@ -27,6 +27,7 @@ from gpt_batch_api.engine.loop import Loop
 from gpt_batch_api.engine.start import start
 from gpt_batch_api.planning.estimate import Estimate
 from gpt_batch_api.pricing.catalogue import Catalogue, PriceFlags
+from gpt_batch_api.sinks.publish import sync_folder
 from gpt_batch_api.store import snapshot, tasks
 from gpt_batch_api.store import wipe as stored_wipe
 from gpt_batch_api.store.connection import Store
@@ -147,7 +148,7 @@ async def opened(
             chance=seams.chance,
             interruption=interruption,
         )
-        with _session_end(context), disk_explained():
+        with _session_end(context), disk_explained(workplace.folder):
             yield context
 
 
@@ -165,15 +166,8 @@ def _session_end(context: Context) -> Iterator[None]:
 
 def refuse_unbuilt(settings: Settings) -> None:
     """Refuse what this version knows but cannot do yet, rather than silently do something else."""
-    extra = settings.extra
-    wanted = {
-        "deadline": extra.deadline is not None,
-        "dedupe": extra.dedupe,
-        "wandb": settings.wandb.wandb is True,
-    }
-    for name, is_wanted in wanted.items():
-        if is_wanted:
-            raise SettingError(f"{name} is not available in this version of gpt_batch_api. Leave it out.", name)
+    if settings.wandb.wandb is True:
+        raise SettingError("wandb is not available in this version of gpt_batch_api. Leave it out.", "wandb")
 
 
 def begin_session(store: Store, settings: Settings, *, seams: Seams) -> int:
@@ -217,6 +211,7 @@ def make_folder(settings: Settings, workplace: Workplace) -> None:
         )
     try:
         folder.mkdir()
+        sync_folder(folder.absolute().parent)  # or a power cut takes the folder away, with all that is durable in it
     except OSError as error:
         raise UserError(f"task_dir {folder} cannot be made: {error}.") from error
 

@@ -8,19 +8,16 @@ by itself, and the loop asks the server about it.
 
 from __future__ import annotations
 
-from gpt_batch_api.domain.errors import WrongServer
 from gpt_batch_api.domain.events import RunBegan
-from gpt_batch_api.domain.states import BatchState
 from gpt_batch_api.engine import wipe
 from gpt_batch_api.engine.context import Context
 from gpt_batch_api.engine.deliver import check_output
 from gpt_batch_api.engine.direct import give_up_lost_calls
 from gpt_batch_api.engine.loop import unless_stopped
 from gpt_batch_api.engine.seal import dissolve_misfits
+from gpt_batch_api.engine.server import check_server
 from gpt_batch_api.engine.sweep import close_settled, remove_stale_work_files
-from gpt_batch_api.store import batches, pushes, tasks
-
-DEFAULT_URL = "https://api.openai.com/v1"
+from gpt_batch_api.store import pushes, tasks
 
 
 async def start(context: Context) -> None:
@@ -44,46 +41,3 @@ async def start(context: Context) -> None:
     remove_stale_work_files(context)
     close_settled(context)
     dissolve_misfits(context)
-
-
-def check_server(context: Context) -> None:
-    """Refuse another server while anything of the task is on the one before; a sandbox's task stays with sandboxes."""
-    known = tasks.get_task(context.db).server
-    if known is None or context.transport is None or _is_same(known, context.server):
-        return
-    db = context.db
-    under_way = len(batches.in_states(db, BatchState.PUSHING, BatchState.REMOTE, BatchState.ENDED))
-    files = batches.count_server_files(db) + len(pushes.orphans(db))
-    if under_way or files:
-        what = f"{under_way} of this task's batches" if under_way else f"{files} of this task's files"
-        raise WrongServer(
-            f"{what} are on {_name(known)}, but this run would talk to {_name(context.server)}. "
-            "Use that server again, or give them up there with --wipe_requests."
-        )
-    if ("sandbox" in known) != ("sandbox" in context.server) and not context.wipes_task:
-        raise WrongServer(
-            f"This task was begun with {_name(known)}; its answers must not be mixed with those of "
-            f"{_name(context.server)}. Choose another task_prefix, or start from scratch with --wipe_task."
-        )
-
-
-def _is_same(known: dict[str, str], here: dict[str, str]) -> bool:
-    """A sandbox is known by its name, whatever its address; if it does not answer now, and for others, by the address."""
-    if "sandbox" in known and "sandbox" in here:
-        return known["sandbox"] == here["sandbox"]
-    if "sandbox" in here:
-        return False
-    return _address(known) == _address(here)
-
-
-def _address(server: dict[str, str]) -> tuple[str, str | None, str | None]:
-    url = (server.get("base_url") or DEFAULT_URL).rstrip("/").lower()
-    return url, server.get("organization"), server.get("project")
-
-
-def _name(server: dict[str, str]) -> str:
-    if "sandbox" in server:
-        return f"the sandbox {server['sandbox'][:8]}"
-    parts = [server.get("base_url") or "the default server"]
-    parts += [f"{name} {server[name]}" for name in ("organization", "project") if server.get(name)]
-    return ", ".join(parts)

@@ -59,7 +59,8 @@ class LogLines:
 
     def _tell_RequestsAdded(self, event: events.RequestsAdded) -> None:  # noqa: N802
         level = logging.INFO if self._settings.extra.verbosity == "verbose" else logging.DEBUG
-        self._say(level, f"Generated {count(event.new, 'request')} ({event.known:,} known already).")
+        twins = f", {event.twins:,} ask what others have asked" if event.twins else ""
+        self._say(level, f"Generated {count(event.new, 'request')} ({event.known:,} known already{twins}).")
 
     def _tell_Waiting(self, event: events.Waiting) -> None:  # noqa: N802
         now = self._monotonic()
@@ -98,6 +99,10 @@ class LogLines:
             logging.INFO,
             f"Batch {event.batch}: dissolved, {count(event.requests, 'request')} back in the queue ({event.why}).",
         )
+
+    def _tell_BatchRecalled(self, event: events.BatchRecalled) -> None:  # noqa: N802
+        done = "" if event.done is None else f", {event.done:,} of {event.requests:,} done"
+        self._say(logging.INFO, f"Batch {event.batch}: cancelled because of the deadline{done}.")
 
     def _tell_BatchPushed(self, event: events.BatchPushed) -> None:  # noqa: N802
         how = "found on the server again" if event.adopted else "pushed"

@@ -124,6 +124,7 @@ def _requests(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[s
         "queued": of(RequestState.QUEUED),
         "in batches": of(RequestState.BATCHED),
         "sending": of(RequestState.SENDING),
+        "waiting for identical ones": of(RequestState.TWIN),
         "answered, not processed": of(RequestState.ANSWERED),
     }
     if snapshot.under_way:
@@ -223,7 +224,8 @@ def _money(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]
 def _spending(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]:
     """What went where, if there is more than one place; and what was spent in vain."""
     lines = snapshot.spending
-    places = summed(lines, lambda line: f"{line.model} {'in batches' if line.road == 'batch' else 'by direct calls'}")
+    paid = [line for line in lines if line.spent.cost_pico]
+    places = summed(paid, lambda line: f"{line.model} {'in batches' if line.road == 'batch' else 'by direct calls'}")
     if len(places) > 1:
         yield "             " + ", ".join(f"{dollars(spent.cost_pico)} {name}" for name, spent in places.items())
     bad = summed([line for line in lines if not line.good and line.spent.cost_pico], lambda line: line.reason)

@@ -15,6 +15,7 @@ from gpt_batch_api.domain.ending import Ending, Over
 from gpt_batch_api.domain.outcome import Source
 from gpt_batch_api.domain.words import count
 from gpt_batch_api.planning.admission import Hold
+from gpt_batch_api.planning.deadline import Hurry
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,13 @@ class Poll:
 
 
 @dataclass(frozen=True)
+class Recall:
+    """Take back a batch that would not be done by the deadline: cancel it on the server, or dissolve a local one."""
+
+    batch_id: int
+
+
+@dataclass(frozen=True)
 class Push:
     """Bring a sealed batch to the server."""
 
@@ -90,6 +98,8 @@ class Route:
     endpoint: str
     model: str
     expired_only: bool = False
+    flex: bool = False
+    """Whether the flex tier is tried first: slower, at the price of batches."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +127,7 @@ Step = (
     | Resolve
     | DecideFailure
     | Poll
+    | Recall
     | Push
     | Direct
     | Seal
@@ -212,6 +223,10 @@ class Situation:
     direct_in_flight: int = 0
     direct_due_s: float = 0.0
     """When direct calls must be looked at again, if any are under way or may be sent."""
+    hurry: Hurry = Hurry.NONE
+    """Because of a deadline: whatever may go by direct calls does."""
+    to_recall: tuple[int, ...] = ()
+    """Batches that are to be taken back because of it."""
     once: bool = False
 
 
@@ -279,6 +294,8 @@ def _has_more_to_send(now: Situation) -> bool:
 
 def _send(now: Situation) -> Step | None:
     if _reachable(now) and _sends(now):
+        if now.to_recall:
+            return Recall(now.to_recall[0])
         for batch in now.sealed:
             if not batch.holds and batch.due_s <= 0:
                 return Push(batch.batch_id)
@@ -299,12 +316,17 @@ def _for_direct_calls(now: Situation) -> tuple[Route, ...]:
         return ()
     routes = []
     for pile in now.piles:
-        if now.force_direct or (pile.requests and _is_small_remainder(pile, now)):
+        if _all_go_direct(pile, now) or (pile.requests and _is_small_remainder(pile, now)):
             if not pile.holds:
-                routes.append(Route(pile.endpoint, pile.model))
+                routes.append(Route(pile.endpoint, pile.model, flex=now.hurry is Hurry.FLEX))
         elif pile.expired and not pile.expired_holds:
-            routes.append(Route(pile.endpoint, pile.model, expired_only=True))
+            routes.append(Route(pile.endpoint, pile.model, expired_only=True, flex=now.hurry is Hurry.FLEX))
     return tuple(routes)
+
+
+def _all_go_direct(pile: Pile, now: Situation) -> bool:
+    """Whether direct calls are the way of a pile, however large it is."""
+    return now.force_direct or (now.hurry is not Hurry.NONE and pile.direct)
 
 
 def _is_small_remainder(pile: Pile, now: Situation) -> bool:
@@ -315,17 +337,22 @@ def _is_small_remainder(pile: Pile, now: Situation) -> bool:
 
 def _prepare(now: Situation) -> Step | None:
     """Batches that only wait for the server to admit more of their model do not keep those of other models back."""
-    if now.force_direct:
-        wanted = _sends(now) and now.generator is Generator.OPEN and not any(pile.holds for pile in now.piles)
-        return Generate() if wanted and sum(pile.requests for pile in now.piles) < DIRECT_QUEUE else None
-    waiting_models = {batch.model for batch in now.sealed if batch.waits_for_model}
-    unpushed = sum(not batch.waits_for_model for batch in now.sealed)
-    if not _sends(now) or unpushed >= now.max_unpushed_batches:
+    if not _sends(now):
         return None
+    waiting_models = {batch.model for batch in now.sealed if batch.waits_for_model}
+    has_room = sum(not batch.waits_for_model for batch in now.sealed) < now.max_unpushed_batches
+    direct = [pile for pile in now.piles if _all_go_direct(pile, now)]
     for pile in now.piles:
-        if pile.model not in waiting_models and (pile.full or _is_remainder_due(pile, now)):
+        if pile in direct or not has_room or pile.model in waiting_models:
+            continue
+        if pile.full or _is_remainder_due(pile, now):
             return Seal(pile.endpoint, pile.model)
-    return Generate() if now.generator is Generator.OPEN else None
+    if now.generator is not Generator.OPEN:
+        return None
+    if now.force_direct or now.hurry is not Hurry.NONE:
+        is_held = any(pile.holds for pile in direct)
+        return None if is_held or sum(pile.requests for pile in now.piles) >= DIRECT_QUEUE else Generate()
+    return Generate() if has_room else None
 
 
 def _is_remainder_due(pile: Pile, now: Situation) -> bool:

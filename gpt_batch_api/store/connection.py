@@ -1,19 +1,22 @@
 """Open a task's store, own it, and change it in transactions.
 
-Exactly one process writes (the task's lock sees to that) and in it exactly one thread, so there are no locks here.
-Every transaction is durable when `transaction()` returns: WAL with `synchronous=FULL`. Readers open the file
-read-only and never checkpoint.
+Exactly one process writes (the task's lock sees to that), and in it one transaction at a time, so there are no locks
+here. Every transaction is durable when `transaction()` returns: WAL with `synchronous=FULL`. What waits for the disk may
+do so in a thread of its own (`transaction_beside()`). Readers open the file read-only and never checkpoint.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from gpt_batch_api.domain.disk import refused_write
 from gpt_batch_api.domain.errors import InternalError, StateConflict, StoreError, UserError
 from gpt_batch_api.domain.states import legal_moves
 from gpt_batch_api.store.migrations import MIGRATIONS, SCHEMA_VERSION, Migration, packaged, statements
@@ -74,6 +77,7 @@ class Store:
     def __init__(self, path: Path, *, db: Connection) -> None:
         self.path = path
         self.db = db
+        self._committer: ThreadPoolExecutor | None = None
 
     @classmethod
     def open(cls, path: Path, *, migrations: Mapping[int, Migration] = MIGRATIONS) -> Store:
@@ -95,13 +99,32 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """Change several rows together, or, on any exception, none of them."""
+        with self._transaction():
+            yield self.db
+            self.commit()
+
+    @asynccontextmanager
+    async def transaction_beside(self) -> AsyncIterator[Connection]:
+        """The same, but the event loop goes on while the disk makes it durable. Nothing else may use `db` meanwhile."""
+        with self._transaction():
+            yield self.db
+            self._committer = self._committer or ThreadPoolExecutor(1, thread_name_prefix="commit")
+            committing = asyncio.get_running_loop().run_in_executor(self._committer, self.commit)
+            try:
+                await asyncio.shield(committing)
+            except asyncio.CancelledError:  # it cannot be broken off: know how it ended before anybody goes on
+                with suppress(sqlite3.Error):
+                    await committing
+                raise
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
         if self.db.in_transaction:
             raise InternalError("A transaction was begun inside another one.")
         with explained(self.path):
             self.db.execute("BEGIN IMMEDIATE")
             try:
-                yield self.db
-                self.commit()
+                yield
             except BaseException:
                 self._roll_back()
                 raise
@@ -116,6 +139,8 @@ class Store:
 
     def close(self) -> None:
         """Close; the last one to close leaves a single file without WAL."""
+        if self._committer is not None:
+            self._committer.shutdown()
         self.db.close()
 
 
@@ -180,7 +205,12 @@ def _foreign(path: Path) -> StoreError:
 
 def _connect(address: str, path: Path) -> Connection:
     db = sqlite3.connect(
-        address, uri=address.startswith("file:"), isolation_level=None, timeout=30.0, factory=Connection
+        address,
+        uri=address.startswith("file:"),
+        isolation_level=None,
+        timeout=30.0,
+        factory=Connection,
+        check_same_thread=False,
     )
     db.path = path
     db.row_factory = sqlite3.Row
@@ -197,12 +227,12 @@ def explained(path: Path) -> Iterator[None]:
         if is_damage(error):
             raise _damaged(path, error) from error
         if "full" in text or "disk I/O" in text:
-            raise StoreError(
-                f"The disk refused a write to {path.name} ({text}). Nothing committed is lost: "
-                "make room and run the same command again."
-            ) from error
+            raise StoreError(refused_write(path, text, full="full" in text)) from error
         if "unable to open" in text or "readonly" in text:
-            raise StoreError(f"The store {path} cannot be opened for writing ({text}).") from error
+            raise StoreError(
+                f"The store {path.absolute()} cannot be opened for writing ({text}). Look at the rights and the disk of its "
+                "folder, then run the same command again."
+            ) from error
         if "locked" in text:
             raise StoreError(f"Another program keeps the store {path.name} locked. Close it and try again.") from error
         raise

@@ -44,6 +44,8 @@ class Ready:
         return self.request.kind.endpoint
 
 
+TELLING_GROUP = 20
+"""A group of fewer answers tells nothing of how fast calls can be made."""
 _EXPIRED = "AND expiries > 0"
 """Lets SQLite use the small index of what expired."""
 
@@ -86,13 +88,32 @@ def first(db: sqlite3.Connection, *, endpoint: str, model: str, least_expiries: 
 
 
 def heaviest(db: sqlite3.Connection, *, endpoint: str, model: str) -> tuple[int, int]:
-    """The most (input tokens, output allowance) of any request in a queue; read all of it only if it is short."""
+    """The most (input tokens, output allowance) of any request in a queue; reads all of it."""
     row = db.execute(
         "SELECT coalesce(max(input_tokens), 0), coalesce(max(output_allowance), 0) FROM request "
         "WHERE state = 'queued' AND endpoint = ? AND model = ?",
         (endpoint, model),
     ).fetchone()
     return row[0], row[1]
+
+
+def heaviest_of_batch(db: sqlite3.Connection, batch_id: int) -> tuple[int, int]:
+    """The most (input tokens, output allowance) of any request that waits for a batch."""
+    row = db.execute(
+        "SELECT coalesce(max(input_tokens), 0), coalesce(max(output_allowance), 0) FROM request WHERE batch_id = ?",
+        (batch_id,),
+    ).fetchone()
+    return row[0], row[1]
+
+
+def calls_per_s(db: sqlite3.Connection) -> float | None:
+    """How many direct calls were answered in a second, of late; None if there were too few to tell."""
+    answered, took_s = db.execute(
+        "SELECT sum(requests), sum(closed_at - opened_at) FROM (SELECT requests, closed_at, opened_at FROM direct_group "
+        "WHERE closed_at > opened_at AND requests >= ? ORDER BY id DESC LIMIT 10)",
+        (TELLING_GROUP,),
+    ).fetchone()
+    return answered / took_s if took_s else None
 
 
 def begin(tx: sqlite3.Connection, calls: Sequence[Call], *, session_id: int, now: float) -> None:

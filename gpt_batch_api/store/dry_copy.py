@@ -4,24 +4,19 @@ Copied are the task, its samples and requests, and what is alive: open payloads,
 batches under way, the money; and the answers of samples that a wipe would reset. Other payloads and answers stay
 behind, and so do the texts of rows (a dry run delivers none): the copy of a big, nearly finished task is small.
 
-The original's folder gets no new file: SQLite opens a store at rest as immutable, and one with a journal beside it is
-read from a twin. Somebody may be writing meanwhile. As long as the journal is the same one, file and then journal can be
-copied in peace: what a checkpoint writes into the file stands in the journal too, and is read from there. If the journal
-begins anew, comes or goes, what was read is thrown away and read again.
+The original is only looked at (see `quiet.py`).
 """
 
 from __future__ import annotations
 
 import shutil
 import sqlite3
-import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from pathlib import Path
 
-from gpt_batch_api.domain.errors import StoreError
-from gpt_batch_api.store.connection import Store, connect, explained, refuse_foreign
+from gpt_batch_api.store.connection import Store
 from gpt_batch_api.store.migrations import SCHEMA_VERSION
+from gpt_batch_api.store.quiet import immutable_address, quietly
 
 _WHOLE = (
     "task", "session", "sample", "response_schema", "request", "batch", "push", "server_file", "model_limit",
@@ -35,12 +30,6 @@ _ALIVE = {
     "content": "EXISTS (SELECT 1 FROM main.payload)",
 }
 _BLANK = {("output", "row"): "'null'"}
-_ATTEMPTS = 50
-_PAUSE_S = 0.1
-
-
-class _Disturbed(Exception):
-    """Somebody wrote to what was being read."""
 
 
 def copy_for_dry_run(original: Path, folder: Path) -> Store:
@@ -48,60 +37,19 @@ def copy_for_dry_run(original: Path, folder: Path) -> Store:
     target = folder / original.name
     if not original.exists():
         return Store.open(target)
-    with explained(original):
-        refuse_foreign(original)
-        for _ in range(_ATTEMPTS):
-            with suppress(_Disturbed):
-                _copy_once(original, target)
-                return Store.open(target)
-            time.sleep(_PAUSE_S)
-    raise StoreError(f"The store {original.name} is being written to all the time. Try the dry run again later.")
+    quietly(original, folder, lambda source: _copy(source, target))
+    return Store.open(target)
 
 
-def _copy_once(original: Path, target: Path) -> None:
-    source, twin = original, target.with_name(f"source_{original.name}")
-    for left in (target, twin, _journal(target), _journal(twin)):
+def _copy(source: Path, target: Path) -> None:
+    for left in (target, target.with_name(target.name + "-wal")):
         left.unlink(missing_ok=True)
-    if _journal(original).exists():
-        source = twin
-        with _undisturbed(original):
-            shutil.copyfile(original, twin)
-            shutil.copyfile(_journal(original), _journal(twin))
-        connect(twin).close()  # takes the journal in
-    with _undisturbed(source):
-        uri = f"{source.absolute().as_uri()}?immutable=1"
-        if _version(uri) == SCHEMA_VERSION:
-            with closing(Store.open(target)) as store:
-                _fill(store.db, uri)
-        else:  # migrated in the copy, or refused
-            shutil.copyfile(source, target)
-
-
-def _journal(path: Path) -> Path:
-    return path.with_name(path.name + "-wal")
-
-
-@contextmanager
-def _undisturbed(path: Path) -> Iterator[None]:
-    """Raise _Disturbed if somebody writes to the store at *path* meanwhile, whatever else was the trouble."""
-    before = _stamp(path)
-    try:
-        yield
-    except Exception as error:
-        if _stamp(path) != before:
-            raise _Disturbed from error
-        raise
-    if _stamp(path) != before:
-        raise _Disturbed
-
-
-def _stamp(path: Path) -> object:
-    """What stays the same while file and journal fit together: the journal's head, or the file where there is none."""
-    with suppress(FileNotFoundError), _journal(path).open("rb") as journal:
-        if head := journal.read(32):
-            return head
-    state = path.stat()
-    return state.st_ino, state.st_size, state.st_mtime_ns
+    uri = immutable_address(source)
+    if _version(uri) == SCHEMA_VERSION:
+        with closing(Store.open(target)) as store:
+            _fill(store.db, uri)
+    else:  # migrated in the copy, or refused
+        shutil.copyfile(source, target)
 
 
 def _version(uri: str) -> int:

@@ -31,7 +31,7 @@ CREATE TABLE answer_length (                     -- the same, counted in buckets
 
 CREATE TABLE spending (                          -- what the responses that are stored cost, as it stands now
     model         TEXT    NOT NULL,
-    road          TEXT    NOT NULL CHECK (road IN ('batch', 'direct')),
+    road          TEXT    NOT NULL CHECK (road IN ('batch', 'direct', 'copy')),   -- copy: of an identical request's
     attempt       INTEGER NOT NULL,
     verdict       TEXT    NOT NULL,              -- of the task, once it has seen the answer
     reason        TEXT    NOT NULL,
@@ -43,7 +43,7 @@ CREATE TABLE spending (                          -- what the responses that are 
 ) STRICT, WITHOUT ROWID;
 
 CREATE TRIGGER response_counts AFTER INSERT ON response BEGIN
-    INSERT INTO spending SELECT model, iif(NEW.batch_id IS NULL, 'direct', 'batch'), NEW.attempt,
+    INSERT INTO spending SELECT model, iif(NEW.batch_id IS NOT NULL, 'batch', iif(NEW.group_id IS NOT NULL, 'direct', 'copy')), NEW.attempt,
         coalesce(NEW.task_verdict, NEW.verdict), coalesce(NEW.task_reason, NEW.reason),
         1, NEW.input_tokens, NEW.output_tokens, NEW.cost_pico FROM request WHERE id = NEW.request_id
     ON CONFLICT DO UPDATE SET
@@ -58,9 +58,9 @@ WHEN coalesce(OLD.task_verdict, OLD.verdict) <> coalesce(NEW.task_verdict, NEW.v
         answers = answers - 1, input_tokens = input_tokens - OLD.input_tokens,
         output_tokens = output_tokens - OLD.output_tokens, cost_pico = cost_pico - OLD.cost_pico
     WHERE model = (SELECT model FROM request WHERE id = OLD.request_id)
-        AND road = iif(OLD.batch_id IS NULL, 'direct', 'batch') AND attempt = OLD.attempt
+        AND road = iif(OLD.batch_id IS NOT NULL, 'batch', iif(OLD.group_id IS NOT NULL, 'direct', 'copy')) AND attempt = OLD.attempt
         AND verdict = coalesce(OLD.task_verdict, OLD.verdict) AND reason = coalesce(OLD.task_reason, OLD.reason);
-    INSERT INTO spending SELECT model, iif(NEW.batch_id IS NULL, 'direct', 'batch'), NEW.attempt,
+    INSERT INTO spending SELECT model, iif(NEW.batch_id IS NOT NULL, 'batch', iif(NEW.group_id IS NOT NULL, 'direct', 'copy')), NEW.attempt,
         coalesce(NEW.task_verdict, NEW.verdict), coalesce(NEW.task_reason, NEW.reason),
         1, NEW.input_tokens, NEW.output_tokens, NEW.cost_pico FROM request WHERE id = NEW.request_id
     ON CONFLICT DO UPDATE SET
@@ -73,7 +73,7 @@ CREATE TRIGGER response_leaves AFTER DELETE ON response BEGIN
         answers = answers - 1, input_tokens = input_tokens - OLD.input_tokens,
         output_tokens = output_tokens - OLD.output_tokens, cost_pico = cost_pico - OLD.cost_pico
     WHERE model = (SELECT model FROM request WHERE id = OLD.request_id)
-        AND road = iif(OLD.batch_id IS NULL, 'direct', 'batch') AND attempt = OLD.attempt
+        AND road = iif(OLD.batch_id IS NOT NULL, 'batch', iif(OLD.group_id IS NOT NULL, 'direct', 'copy')) AND attempt = OLD.attempt
         AND verdict = coalesce(OLD.task_verdict, OLD.verdict) AND reason = coalesce(OLD.task_reason, OLD.reason);
 END;
 
@@ -81,7 +81,7 @@ CREATE TRIGGER request_takes_its_responses BEFORE DELETE ON request BEGIN   -- w
     DELETE FROM response WHERE request_id = OLD.id;
 END;
 
-INSERT INTO spending SELECT model, iif(response.batch_id IS NULL, 'direct', 'batch'), response.attempt,
+INSERT INTO spending SELECT model, iif(response.batch_id IS NOT NULL, 'batch', iif(group_id IS NOT NULL, 'direct', 'copy')), response.attempt,
     coalesce(task_verdict, verdict), coalesce(task_reason, response.reason),
     count(*), sum(response.input_tokens), sum(response.output_tokens), sum(cost_pico)
 FROM response JOIN request ON request.id = request_id GROUP BY 1, 2, 3, 4, 5;

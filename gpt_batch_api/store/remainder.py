@@ -66,7 +66,8 @@ def _asked(db: sqlite3.Connection, step: int) -> list[Asked]:
         "SELECT request.id, sample_id, state NOT IN ('queued', 'batched', 'sending'), request.input_tokens, "
         f"{_KIND}, response.input_tokens, response.cached_tokens, response.cache_write_tokens, response.output_tokens, "
         "response.reasoning_tokens FROM request JOIN response ON request_id = request.id "
-        "WHERE verdict NOT IN ('free', 'account') AND sample_id % ? = 0 ORDER BY request.id, try",
+        "WHERE verdict NOT IN ('free', 'account') AND (response.batch_id IS NOT NULL OR group_id IS NOT NULL) "
+        "AND sample_id % ? = 0 ORDER BY request.id, try",
         (step,),
     )
     found: dict[int, Asked] = {}

@@ -55,8 +55,8 @@ def find_known(db: sqlite3.Connection, keys: Sequence[RequestKey]) -> dict[Reque
     }
 
 
-def add_requests(tx: sqlite3.Connection, new: Sequence[NewRequest], *, asked_by_task: bool = False) -> None:
-    """Store requests that are not known yet, and their samples; all are queued."""
+def add_requests(tx: sqlite3.Connection, new: Sequence[NewRequest], *, asked_by_task: bool = False) -> int:
+    """Store requests that are not known yet, and their samples; all are queued. Returns the id of the first."""
     tx.executemany("INSERT OR IGNORE INTO sample (key) VALUES (?)", {(item.key.sample_key,): None for item in new})
     sample_ids = dict(
         tx.execute(
@@ -90,6 +90,7 @@ def add_requests(tx: sqlite3.Connection, new: Sequence[NewRequest], *, asked_by_
         rows,
     )
     tx.executemany("INSERT INTO payload (request_id, body) VALUES (?, ?)", payloads)
+    return first_id
 
 
 def _schema_id(tx: sqlite3.Connection, schema: ResponseSchema) -> int:

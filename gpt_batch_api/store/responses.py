@@ -11,6 +11,7 @@ from gpt_batch_api.domain.hooks import Ended, ToHand
 from gpt_batch_api.domain.outcome import Outcome, Source, Usage, Verdict
 from gpt_batch_api.domain.request import Kind, RequestKey, ResponseSchema
 from gpt_batch_api.domain.states import RequestState
+from gpt_batch_api.store import twins
 from gpt_batch_api.store.codec import pack, storable, unpack
 from gpt_batch_api.store.connection import expect
 from gpt_batch_api.store.requests import KIND, response_schemas
@@ -130,6 +131,7 @@ def record(
         ),
     )  # fmt: skip
     expect(cursor, len(answers), "booking answers")
+    twins.share(tx, [answer.request_id for answer in answers if answer.state is RequestState.ANSWERED], now=now)
 
 
 def any_to_hand(db: sqlite3.Connection) -> bool:
@@ -238,7 +240,7 @@ def held_of(db: sqlite3.Connection, source: Source, *, limit: int) -> list[HeldR
     ]
 
 
-def release_held(tx: sqlite3.Connection, held: Sequence[HeldRequest], *, retry: bool) -> None:
+def release_held(tx: sqlite3.Connection, held: Sequence[HeldRequest], *, retry: bool, now: float) -> None:
     """held → queued (asked again, which counts an attempt) or → answered (handed to the task as failed)."""
     state = RequestState.QUEUED if retry else RequestState.ANSWERED
     cursor = tx.executemany(
@@ -252,6 +254,7 @@ def release_held(tx: sqlite3.Connection, held: Sequence[HeldRequest], *, retry: 
             ((request.response_id,) for request in held),
         )
         expect(cursor, len(held), "handing over held answers")
+        twins.share(tx, [request.id for request in held], now=now)
 
 
 def succeeded_of(db: sqlite3.Connection, source: Source) -> int:

@@ -82,13 +82,16 @@ CREATE TABLE request (
     expiries         INTEGER NOT NULL DEFAULT 0,
     batch_id         INTEGER REFERENCES batch (id),
     line             INTEGER,                                      -- in the batch file, from 1
+    twin_of          INTEGER REFERENCES request (id),              -- the identical request that is asked for both
     reason           TEXT,                                         -- why it is held or failed
     UNIQUE (sample_id, purpose, number),
     CHECK ((batch_id IS NOT NULL) = (state = 'batched')),
-    CHECK ((line IS NOT NULL) = (state = 'batched'))
+    CHECK ((line IS NOT NULL) = (state = 'batched')),
+    CHECK ((twin_of IS NOT NULL) = (state = 'twin'))
 ) STRICT;
 CREATE INDEX request_queue ON request (endpoint, model, id) WHERE state = 'queued';
 CREATE INDEX request_expired ON request (endpoint, model, expiries) WHERE state = 'queued' AND expiries > 0;
+CREATE INDEX request_twin ON request (twin_of) WHERE twin_of IS NOT NULL;
 CREATE INDEX request_held ON request (id) WHERE state = 'held';
 CREATE INDEX request_batch ON request (batch_id, line) WHERE batch_id IS NOT NULL;
 
@@ -312,7 +315,7 @@ CREATE TABLE answer_length (                     -- the same, counted in buckets
 
 CREATE TABLE spending (                          -- what the responses that are stored cost, as it stands now
     model         TEXT    NOT NULL,
-    road          TEXT    NOT NULL CHECK (road IN ('batch', 'direct')),
+    road          TEXT    NOT NULL CHECK (road IN ('batch', 'direct', 'copy')),   -- copy: of an identical request's
     attempt       INTEGER NOT NULL,
     verdict       TEXT    NOT NULL,              -- of the task, once it has seen the answer
     reason        TEXT    NOT NULL,
@@ -324,7 +327,7 @@ CREATE TABLE spending (                          -- what the responses that are 
 ) STRICT, WITHOUT ROWID;
 
 CREATE TRIGGER response_counts AFTER INSERT ON response BEGIN
-    INSERT INTO spending SELECT model, iif(NEW.batch_id IS NULL, 'direct', 'batch'), NEW.attempt,
+    INSERT INTO spending SELECT model, iif(NEW.batch_id IS NOT NULL, 'batch', iif(NEW.group_id IS NOT NULL, 'direct', 'copy')), NEW.attempt,
         coalesce(NEW.task_verdict, NEW.verdict), coalesce(NEW.task_reason, NEW.reason),
         1, NEW.input_tokens, NEW.output_tokens, NEW.cost_pico FROM request WHERE id = NEW.request_id
     ON CONFLICT DO UPDATE SET
@@ -339,9 +342,9 @@ WHEN coalesce(OLD.task_verdict, OLD.verdict) <> coalesce(NEW.task_verdict, NEW.v
         answers = answers - 1, input_tokens = input_tokens - OLD.input_tokens,
         output_tokens = output_tokens - OLD.output_tokens, cost_pico = cost_pico - OLD.cost_pico
     WHERE model = (SELECT model FROM request WHERE id = OLD.request_id)
-        AND road = iif(OLD.batch_id IS NULL, 'direct', 'batch') AND attempt = OLD.attempt
+        AND road = iif(OLD.batch_id IS NOT NULL, 'batch', iif(OLD.group_id IS NOT NULL, 'direct', 'copy')) AND attempt = OLD.attempt
         AND verdict = coalesce(OLD.task_verdict, OLD.verdict) AND reason = coalesce(OLD.task_reason, OLD.reason);
-    INSERT INTO spending SELECT model, iif(NEW.batch_id IS NULL, 'direct', 'batch'), NEW.attempt,
+    INSERT INTO spending SELECT model, iif(NEW.batch_id IS NOT NULL, 'batch', iif(NEW.group_id IS NOT NULL, 'direct', 'copy')), NEW.attempt,
         coalesce(NEW.task_verdict, NEW.verdict), coalesce(NEW.task_reason, NEW.reason),
         1, NEW.input_tokens, NEW.output_tokens, NEW.cost_pico FROM request WHERE id = NEW.request_id
     ON CONFLICT DO UPDATE SET
@@ -354,7 +357,7 @@ CREATE TRIGGER response_leaves AFTER DELETE ON response BEGIN
         answers = answers - 1, input_tokens = input_tokens - OLD.input_tokens,
         output_tokens = output_tokens - OLD.output_tokens, cost_pico = cost_pico - OLD.cost_pico
     WHERE model = (SELECT model FROM request WHERE id = OLD.request_id)
-        AND road = iif(OLD.batch_id IS NULL, 'direct', 'batch') AND attempt = OLD.attempt
+        AND road = iif(OLD.batch_id IS NOT NULL, 'batch', iif(OLD.group_id IS NOT NULL, 'direct', 'copy')) AND attempt = OLD.attempt
         AND verdict = coalesce(OLD.task_verdict, OLD.verdict) AND reason = coalesce(OLD.task_reason, OLD.reason);
 END;
 

@@ -63,7 +63,7 @@ def finish(tx: sqlite3.Connection, kind: str, *, metadata: Mapping[str, Any], se
     return wiped
 
 
-_OPEN = "state IN ('queued', 'batched', 'sending', 'held')"
+_OPEN = "state IN ('queued', 'batched', 'sending', 'twin', 'held')"
 """Requests that have no answer to show to the task's code."""
 
 

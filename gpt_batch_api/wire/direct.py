@@ -13,6 +13,8 @@ from gpt_batch_api.wire.trouble import retry_after
 
 DIRECT_S = 600.0
 """How long an answer may take; the provider's own limit."""
+FLEX_S = 900.0
+"""The same in the flex tier."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,14 @@ class Reply:
     def error(self) -> ServerError:
         """The error it tells of."""
         return ServerError.read(self.body if self.body is not None else _text(self.content), status=self.status)
+
+
+def by_flex(body: bytes) -> bytes | None:
+    """The same request for the flex tier; None if it names a tier itself."""
+    document = json.loads(body)
+    if "service_tier" in document:
+        return None
+    return json.dumps({**document, "service_tier": "flex"}, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 async def ask(transport: Transport, *, endpoint: str, body: bytes, timeout_s: float, place: int = 0) -> Reply:
@@ -54,6 +64,8 @@ async def ask(transport: Transport, *, endpoint: str, body: bytes, timeout_s: fl
         except APIStatusError as error:
             response = error.response
         content = response.content
+        if response.status_code == 200:
+            transport.heard(response.headers)
         return _reply(response, content if response.status_code == 200 else transport.without_key(content))
 
     return await transport.once(call)

@@ -105,6 +105,8 @@ class Transport:
         self._ahead_s = 0.0
         self.was_answered = False
         """Whether the server has replied yet; from then on its time is known, as far as it tells it."""
+        self.sandbox: str | None = None
+        """The name of the sandbox that replies, if it is one."""
 
     def server_now(self) -> float:
         """The server's time (seconds since 1970), as far as its last reply told it; ours until then.
@@ -185,8 +187,7 @@ class Transport:
 
         Numbers that JSON does not have (NaN, Infinity, 1e999) become None, halves of characters a question mark.
         """
-        self.was_answered = True
-        self._learn_time(raw.headers.get("date"))
+        self.heard(raw.headers)
         try:
             document = json.loads(raw.content, parse_constant=lambda name: None, parse_float=_finite)
             document = json.loads(printable(json.dumps(document, ensure_ascii=False)))
@@ -195,6 +196,12 @@ class Transport:
         if not isinstance(document, dict):
             raise Lost("the reply was not readable (no JSON object)")
         return Reply(document, raw.headers.get(SANDBOX_HEADER))
+
+    def heard(self, headers: Mapping[str, str]) -> None:
+        """Learn from a reply whose it is, and the server's time."""
+        self.was_answered = True
+        self.sandbox = headers.get(SANDBOX_HEADER) or self.sandbox
+        self._learn_time(headers.get("date"))
 
     def _learn_time(self, date_header: str | None) -> None:
         """Correct the server's time by the second that a reply names.

@@ -8,7 +8,6 @@ program leaves Python for the world (SQLite's trace, the HTTP library's transpor
 from __future__ import annotations
 
 import functools
-import importlib
 import os
 import signal
 import sqlite3
@@ -16,8 +15,6 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
-
-from gpt_batch_api.data import load_encoding
 
 
 class Edges:
@@ -27,7 +24,7 @@ class Edges:
     """
 
     def __init__(self, folder: Path, *, kill_at: int | str | None, record: Path | None = None) -> None:
-        self._folder = str(folder)
+        self._folder = f"{folder}{os.sep}"
         self._kill_at = kill_at
         self._record = None if record is None else os.open(record, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         self.count = 0
@@ -94,17 +91,3 @@ class Edges:
             return original(*arguments, **keywords)
 
         return watched
-
-
-def preload() -> None:
-    """Import what a run needs, so that a forked child starts at once."""
-    for name in (
-        "gpt_batch_api.engine.dry",
-        "gpt_batch_api.engine.session",
-        "gpt_batch_api.monitor.report",
-        "gpt_batch_api.task.runner",
-        "openai.resources.batches",
-        "openai.resources.files",
-    ):
-        importlib.import_module(name)
-    load_encoding("o200k_base").encode_ordinary("warm")

@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from gpt_batch_api.task_manager import DataclassOutputFile, TaskOutputFile
+from gpt_batch_api.domain.clock import SystemClock
+from gpt_batch_api.engine.session import Seams
+from gpt_batch_api.task_manager import (
+    DataclassListOutputFile,
+    DataclassOutputFile,
+    GPTRequest,
+    OpinionPoll,
+    Result,
+    Sample,
+    TaskOutputFile,
+)
 from tests.toy import QUICK, ToyTask
 
 
+class Impatient(SystemClock):
+    """The machine's clock, but nobody sleeps long: who waits looks twenty times as often."""
+
+    async def sleep(self, delay_s: float) -> None:
+        await asyncio.sleep(delay_s / 20)
+
+
+def run_toy(kind: type[ToyTask], folder: Path, url: str, **settings: Any) -> int:
+    """Run a toy task in *folder*; its exit code."""
+    values = {**QUICK, **settings}
+    return kind(client_base_url=url, task_dir=folder, seams=Seams(clock=Impatient()), **values).main()
+
+
+# ---------------------------------------------------------------- batches
+
+
 def two_batches(folder: Path, url: str, **settings: Any) -> int:
-    """8 requests in 2 batches."""
-    values = {**QUICK, "max_batch_requests": 4, **settings}
-    return ToyTask(client_base_url=url, task_dir=folder, **values).main()
+    """8 requests in 2 batches, one row a line."""
+    return run_toy(ToyTask, folder, url, **{"max_batch_requests": 4, **settings})
 
 
 def two_batches_with_lagging_lists(folder: Path, url: str) -> int:
@@ -41,12 +70,41 @@ def wipe_with_lagging_lists(folder: Path, url: str) -> int:
     return two_batches(folder, url, wipe_requests=True, list_lag_wait=3.0)
 
 
+def whole(folder: Path, url: str) -> int:
+    """8 requests in one batch."""
+    return run_toy(ToyTask, folder, url)
+
+
 def wipe_task(folder: Path, url: str) -> int:
     """Begin from scratch and run to the end."""
-    return two_batches(folder, url, wipe_task=True)
+    return run_toy(ToyTask, folder, url, wipe_task=True)
 
 
-class DocumentTask(ToyTask):
+# ---------------------------------------------------------------- output classes
+
+
+class FourWords(ToyTask):
+    """4 requests, so one batch."""
+
+    count = 4
+
+
+class PartsFile(DataclassListOutputFile):
+    """Three rows a part."""
+
+    max_entries = 3
+
+
+class PartsTask(FourWords):
+    output_file = PartsFile
+
+
+def parts(folder: Path, url: str) -> int:
+    """4 requests in one batch, their rows in two parts."""
+    return run_toy(PartsTask, folder, url)
+
+
+class DocumentTask(FourWords):
     """Its output is one JSON document; after it is complete, its rows are counted into another file."""
 
     output_file = DataclassOutputFile
@@ -57,11 +115,179 @@ class DocumentTask(ToyTask):
 
 
 def document(folder: Path, url: str) -> int:
-    """8 requests in 2 batches into one document, and postprocessing."""
-    values = {**QUICK, "max_batch_requests": 4, "postprocess_output": "if_written"}
-    return DocumentTask(client_base_url=url, task_dir=folder, **values).main()
+    """4 requests in one batch into one document, and postprocessing."""
+    return run_toy(DocumentTask, folder, url, postprocess_output="if_written")
 
 
-def direct(folder: Path, url: str) -> int:
+class TableFile(TaskOutputFile):
+    """A format of the task's own: tab-separated values."""
+
+    suffix = ".tsv"
+
+    def write(self, stream: BinaryIO, rows: Iterator[dict[str, Any]]) -> None:
+        stream.writelines(f"{row['key']}\t{row['word']}\n".encode() for row in rows)
+
+
+class TableTask(FourWords):
+    output_file = TableFile
+
+
+def custom(folder: Path, url: str) -> int:
+    """4 requests in one batch, into a format of the task's own."""
+    return run_toy(TableTask, folder, url)
+
+
+# ---------------------------------------------------------------- direct calls, and both roads
+
+DIRECT: dict[str, Any] = {"max_direct_concurrency": 3, "strict_budget": True}
+"""Three calls in flight; each reserves its worst case, so that what is unknown counts as no less than it cost."""
+
+
+def direct(folder: Path, url: str, **settings: Any) -> int:
     """8 requests by direct calls, three at a time."""
-    return two_batches(folder, url, force_direct=True, max_direct_concurrency=3)
+    return run_toy(ToyTask, folder, url, force_direct=True, **DIRECT, **settings)
+
+
+def wipe_direct(folder: Path, url: str) -> int:
+    """Forget the direct calls under way, then run to the end."""
+    return direct(folder, url, wipe_requests=True)
+
+
+class FiveWords(ToyTask):
+    count = 5
+
+
+def mixed(folder: Path, url: str) -> int:
+    """3 of 5 requests in a batch, the remainder by direct calls."""
+    return run_toy(FiveWords, folder, url, max_batch_requests=3, min_batch_requests=3, **DIRECT)
+
+
+# ---------------------------------------------------------------- retries, expiry, failures
+
+
+def retries(folder: Path, url: str) -> int:
+    """A batch of 4, of which the server fails one and refuses another; both are asked again by direct calls."""
+    return run_toy(FourWords, folder, url, min_batch_requests=3, **DIRECT)
+
+
+class FussyTask(FourWords):
+    """Sends each first answer about one of its words back."""
+
+    def process_result(self, result: Result, sample: Sample) -> None:
+        if sample.key.endswith("2") and result.attempt == 1:
+            result.retry("once more, please")
+        else:
+            super().process_result(result, sample)
+
+
+def task_retries(folder: Path, url: str) -> int:
+    """A batch of 4, of which the task sends one back; it is asked again by a direct call."""
+    return run_toy(FussyTask, folder, url, min_batch_requests=2, **DIRECT)
+
+
+def expiry(folder: Path, url: str) -> int:
+    """A batch of 4 that expires half done; the others are asked again by batch."""
+    return run_toy(FourWords, folder, url)
+
+
+def expiry_then_direct(folder: Path, url: str) -> int:
+    """The same, but what expired once goes by direct calls."""
+    return run_toy(FourWords, folder, url, max_expiries=1, **DIRECT)
+
+
+def without_retries(folder: Path, url: str) -> int:
+    """A batch of 4 in which one request fails for good."""
+    return run_toy(FourWords, folder, url, max_retries=0)
+
+
+def wipe_failed(folder: Path, url: str) -> int:
+    """Try the failed sample again, and run to the end."""
+    return run_toy(FourWords, folder, url, max_retries=0, wipe_failed=True)
+
+
+# ---------------------------------------------------------------- opinions and follow-ups
+
+
+@dataclass
+class Verdict:
+    """A row of the opinions task."""
+
+    key: str
+    opinion: str
+    why: str
+
+
+class VerdictFile(DataclassListOutputFile):
+    Dataclass = Verdict
+
+
+class OpinionsTask(ToyTask):
+    """Asks for opinions until two of three agree, then why."""
+
+    count = 2
+    output_file = VerdictFile
+    poll = OpinionPoll(at_least=2, at_most=3, confidence=0.6)
+
+    def generate_requests(self) -> Iterable[GPTRequest]:
+        for key in self.keys():
+            yield from self.poll.requests(self.question(key))
+
+    def question(self, key: str, *, purpose: str = "") -> GPTRequest:
+        return GPTRequest(key, self.payload(key), purpose=purpose)
+
+    def process_result(self, result: Result, sample: Sample) -> None:
+        if result.purpose == "why":
+            sample.emit(Verdict(sample.key, sample.state["opinion"], result.value.word))
+            return
+        opinion = "no" if result.number == 1 else "yes"
+        majority = self.poll.cast(sample, result, opinion, question=self.question(sample.key))
+        if majority is not None:
+            sample.state["opinion"] = majority.opinion
+            sample.ask(self.question(sample.key, purpose="why"))
+
+
+def opinions(folder: Path, url: str) -> int:
+    """2 samples: two opinions each in a batch, a third and a follow-up by direct calls."""
+    return run_toy(OpinionsTask, folder, url, min_batch_requests=3, **DIRECT)
+
+
+# ---------------------------------------------------------------- storms
+
+
+@dataclass(frozen=True)
+class Hurried:
+    """A clock whose time began to run faster at some moment, as a sandbox's does."""
+
+    began_at: float
+    scale: float
+
+    def now(self) -> float:
+        return self.began_at + (time.time() - self.began_at) * self.scale
+
+    def monotonic(self) -> float:
+        return time.monotonic() * self.scale
+
+    async def sleep(self, delay_s: float) -> None:
+        await asyncio.sleep(delay_s / self.scale)
+
+
+def in_a_storm(folder: Path, url: str, *, words: int, clock: Hurried) -> int:
+    """Many requests in some seven batches, a remainder of a few by direct calls."""
+
+    class ManyWords(ToyTask):
+        count = words
+
+    values: dict[str, Any] = {
+        **QUICK,
+        "max_batch_requests": max(2, words // 7 - 1),
+        "min_batch_requests": 10 + words // 50,
+        "max_direct_concurrency": STORM_IN_FLIGHT,
+        "max_retries": 9,
+        "strict_budget": True,
+        "remote_update_interval": 2.0,
+        "list_lag_wait": 180.0,
+    }
+    return ManyWords(client_base_url=url, task_dir=folder, seams=Seams(clock=clock), **values).main()
+
+
+STORM_IN_FLIGHT = 8

@@ -444,8 +444,6 @@ def test_files_of_another_task_class_are_refused(server: SandboxProcess, tasks: 
 @pytest.mark.parametrize(
     "values",
     [
-        {"deadline": "6h"},
-        {"dedupe": True},
         {"wandb": True},
     ],
 )

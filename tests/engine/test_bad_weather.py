@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,25 @@ class TestLostReplies:
                 client.files.create(file=("toy_batch1_other.jsonl", b"{}\n"), purpose="batch")
             assert ToyTask(settings_for(server, tasks)).run()
             assert [file["filename"] for file in ask(server, "/v1/files")["data"]] == ["toy_batch1_other.jsonl"]
+
+
+class TestWhoTheServerIs:
+    """A task keeps to its server. The sandbox says its name in each reply, and any of them may be lost."""
+
+    @pytest.mark.parametrize(
+        ("road", "lost"),
+        [("batch", [1]), ("batch", [2]), ("batch", [1, 3]), ("direct", [1]), ("direct", [2]), ("direct", [1, 2])],
+    )
+    def test_a_first_reply_that_is_lost_does_not_keep_later_runs_out(
+        self, weather: Any, tasks: Path, road: str, lost: list[int]
+    ) -> None:
+        """Each run asks for the list of batches first, to hear who answers; before it pushes a batch, it must know."""
+        with weather(f"faults: [{{on: batches.list, fault: lose_before, nth: {lost}}}]") as server:
+            for most, code in ((3, 3), (3, 3), (8, 0)):
+                settings = settings_for(server, tasks, force_direct=road == "direct", max_session_requests=most)
+                assert ToyTask(settings).main() == code
+                assert json.loads(query(tasks, "SELECT server FROM task")[0][0])["sandbox"] == server.uuid
+            assert len(rows_of(tasks)) == 8
 
 
 class TestUnreachable:

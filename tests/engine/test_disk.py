@@ -46,7 +46,8 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
     process.join(60)
     assert process.exitcode == 1
     (line,) = [line for line in log.read_text().splitlines() if "ERROR" in line]
-    assert "make room and run the same command again" in line
+    assert f"The disk of {tasks} refused to write toy_" in line
+    assert "then run the same command again" in line
     assert BigTask(settings_for(server, tasks)).run()
     assert len({row["key"] for row in rows_of(tasks)}) == len(rows_of(tasks)) == BigTask.count
     numbers = [batch["metadata"]["gpt_batch_api_batch"] for batch in batches_of(server, tasks)]
@@ -64,7 +65,8 @@ def test_a_full_disk_loses_no_direct_call_from_the_books(
     process.join(60)
     assert process.exitcode == 1
     (line,) = [line for line in log.read_text().splitlines() if "ERROR" in line]
-    assert "make room and run the same command again" in line
+    assert f"The disk of {tasks} refused to write toy_" in line
+    assert "then run the same command again" in line
     assert BigTask(settings_for(server, tasks), force_direct=True).run()
     assert len({row["key"] for row in rows_of(tasks)}) == len(rows_of(tasks)) == BigTask.count
     spent, reserved, unlinked, linked = books(tasks)

@@ -188,3 +188,19 @@ def test_batches_on_the_server_are_still_to_be_paid(tmp_path: Path, tasks: Path)
         found = estimate(db, Settings.from_values({}), now=0.0, generator_asked=False)
     assert (found.on_server, found.remote_batches, found.schedule.rounds) == (40, 1, 1)
     assert found.rest.cost_pico[Road.BATCH].expected > 0
+
+
+def test_copies_for_identical_requests_cost_nothing_more(server: SandboxProcess, tasks: Path) -> None:
+    """With dedupe each question is paid once: neither copies that came nor twins that wait make the rest cheaper or dearer."""
+
+    class Alike(Forty):
+        def payload(self, key: str) -> dict[str, Any]:
+            return super().payload(f"word-{int(key[-2:]) // 2}")
+
+    settings = settings_for(server, tasks, dedupe=True, max_batch_requests=12)
+    Alike(**settings, max_session_requests=12).run()
+    found = Alike(**settings, estimate=True).run_to_end().estimate
+    assert found is not None
+    assert (found.rest.requests, found.rest.finished) == (8, 12)
+    spent = books(tasks).spent
+    assert found.rest.cost_pico[Road.BATCH].expected == pytest.approx(spent * 8 / 12, rel=0.05)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -128,3 +129,33 @@ def test_answers_that_were_cut_off_are_told_in_the_advice(
     Short(**settings_for(server, tasks, max_session_requests=40, max_retries=0, min_pass_ratio=0)).run()
     assert "max_completion_tokens 10 and completion ratio" in log.text
     assert "40 cut off" in log.text
+
+
+@pytest.mark.parametrize("force_direct", [False, True], ids=["batches", "direct calls"])
+@pytest.mark.parametrize("limit", ["max_session_cost", "max_task_cost"])
+def test_no_reservation_passes_a_limit_whatever_is_learnt(
+    weather: Any, tasks: Path, limit: str, force_direct: bool
+) -> None:
+    """Figures move with every answer, down at first; retries and refusals mix them up."""
+    budget_pico = 3 * 10**9 if force_direct else 12 * 10**8
+    with weather("answers: {refusal_rate: 0.2, length_rate: 0.05}") as server:
+        settings = settings_for(
+            server,
+            tasks,
+            max_batch_requests=15,
+            force_direct=force_direct,
+            max_direct_concurrency=4,
+            min_pass_ratio=0,
+            **{limit: budget_pico / 1e12},
+        )
+        assert not Words(**settings).run()
+    total = highest = 0
+    for kind, reserved_pico, spent_pico in query(
+        tasks, "SELECT kind, reserved_pico, spent_pico FROM ledger ORDER BY id"
+    ):
+        total += reserved_pico + spent_pico
+        if kind == "reserve":
+            highest = max(highest, total)
+            assert total <= budget_pico
+    assert highest > 0.6 * budget_pico
+    assert query(tasks, "SELECT min(reserved_pico) >= 0 FROM account") == [(1,)]

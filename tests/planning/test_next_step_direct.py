@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gpt_batch_api.domain.ending import Ending, Over
 from gpt_batch_api.domain.outcome import Source
 from gpt_batch_api.planning.admission import Hold
+from gpt_batch_api.planning.deadline import Hurry
 from gpt_batch_api.planning.next_step import (
     DIRECT_QUEUE,
     DIRECT_S,
@@ -26,6 +27,7 @@ from gpt_batch_api.planning.next_step import (
     Pile,
     Poll,
     Push,
+    Recall,
     Resolve,
     Route,
     Seal,
@@ -492,6 +494,8 @@ situations = st.builds(
     force_direct=st.booleans(),
     direct_in_flight=st.sampled_from([0, 0, 1, 50]),
     direct_due_s=delays,
+    hurry=st.sampled_from([Hurry.NONE, Hurry.NONE, Hurry.FLEX, Hurry.DIRECT]),
+    to_recall=st.sampled_from([(), (), (7, 8)]),
     once=st.booleans(),
 )
 
@@ -538,6 +542,7 @@ class TestAnySituation:
                 assert not now.force_direct
             elif not now.force_direct:
                 assert pile.direct
+            if now.hurry is Hurry.NONE and not now.force_direct and not route.expired_only:
                 assert not pile.full
                 assert 0 < pile.requests < now.min_batch_requests
                 assert now.generator is Generator.EXHAUSTED
@@ -551,6 +556,24 @@ class TestAnySituation:
         if isinstance(step, Direct):
             assert step.routes or now.direct_in_flight
             assert step.for_s == (0.0 if now.direct_due_s <= 0 else DIRECT_S)
+
+    @given(now=situations)
+    def test_a_hurry_decides_the_tier_and_seals_only_what_cannot_go_direct(self, now: Situation) -> None:
+        step = next_step(now)
+        for route in step.routes if isinstance(step, Direct) else ():
+            assert route.flex == (now.hurry is Hurry.FLEX)
+        if isinstance(step, Seal) and now.hurry is not Hurry.NONE:
+            (pile,) = (pile for pile in now.piles if pile.model == step.model)
+            assert not pile.direct
+
+    @given(now=situations)
+    def test_batches_are_taken_back_before_anything_new_is_sent(self, now: Situation) -> None:
+        step = next_step(now)
+        if now.to_recall:
+            assert not isinstance(step, Push)
+            may_recall = now.server_back_s <= 0 and now.generator is not Generator.OFF
+            assert may_recall or not isinstance(step, Recall)
+            assert not may_recall or not isinstance(step, (Direct, Seal, Generate, Wait))
 
     @given(now=situations)
     def test_force_direct_never_seals(self, now: Situation) -> None:

@@ -269,7 +269,7 @@ def test_without_keep_raw_only_what_the_task_has_still_to_see_is_kept(desk: Desk
     assert raw_count(desk) == 1
     assert [(answer.request_id, answer.raw) for answer in desk.to_hand()] == [(ids[0], b"{}")]
     with desk.store.transaction() as tx:
-        responses.release_held(tx, responses.held_of(tx, Source("batch", batch_id), limit=9), retry=False)
+        responses.release_held(tx, responses.held_of(tx, Source("batch", batch_id), limit=9), retry=False, now=NOW)
     assert [(answer.outcome, answer.raw) for answer in desk.to_hand()][1:] == [(FATAL, None)]
 
 
@@ -310,7 +310,7 @@ def test_held_requests_are_asked_again(desk: Desk) -> None:
     batch_id, ids = ended(desk, "a")
     desk.settle(batch_id, [fatal(ids[0])], failure="bad")
     with desk.store.transaction() as tx:
-        responses.release_held(tx, responses.held_of(tx, Source("batch", batch_id), limit=9), retry=True)
+        responses.release_held(tx, responses.held_of(tx, Source("batch", batch_id), limit=9), retry=True, now=NOW)
     assert desk.table("SELECT state, attempt FROM request") == [("queued", 2)]
     assert not responses.any_to_hand(desk.db)
     assert responses.held_of(desk.db, Source("batch", batch_id), limit=9) == []
@@ -321,7 +321,7 @@ def test_held_requests_count_as_failed(desk: Desk) -> None:
     batch_id, ids = ended(desk, "a")
     desk.settle(batch_id, [fatal(ids[0])], failure="bad")
     with desk.store.transaction() as tx:
-        responses.release_held(tx, responses.held_of(tx, Source("batch", batch_id), limit=9), retry=False)
+        responses.release_held(tx, responses.held_of(tx, Source("batch", batch_id), limit=9), retry=False, now=NOW)
     assert [answer.outcome for answer in desk.hand(RequestState.FAILED)] == [FATAL]
     assert desk.sample("a")["status"] == "failed"
     assert not responses.any_to_hand(desk.db)
@@ -332,7 +332,7 @@ def test_a_request_held_twice_belongs_to_its_latest_batch(desk: Desk) -> None:
     batch_id, ids = ended(desk, "a")
     desk.settle(batch_id, [fatal(ids[0])], failure="bad")
     with desk.store.transaction() as tx:
-        responses.release_held(tx, responses.held_of(tx, Source("batch", batch_id), limit=9), retry=True)
+        responses.release_held(tx, responses.held_of(tx, Source("batch", batch_id), limit=9), retry=True, now=NOW)
     again = desk.seal(ids)
     desk.push(again)
     desk.end(again)

@@ -441,7 +441,7 @@ class Life(RuleBasedStateMachine):
         batch = data.draw(st.sampled_from([batch for batch in self.batches.values() if batch.failure_open]))
         with self.desk.store.transaction() as tx:
             held = responses.held_of(tx, Source("batch", batch.id), limit=1000)
-            responses.release_held(tx, held, retry=retry)
+            responses.release_held(tx, held, retry=retry, now=NOW)
             batches.decide_failure(tx, batch.id)
         batch.failure_open = False
         for item in held:
@@ -732,7 +732,8 @@ class Life(RuleBasedStateMachine):
     def spending_equals_a_recount(self) -> None:
         """By model, road, attempt and outcome; together it is what the answers cost."""
         recount = self.desk.table(
-            "SELECT model, iif(response.batch_id IS NULL, 'direct', 'batch'), response.attempt, "
+            "SELECT model, iif(response.batch_id IS NOT NULL, 'batch', iif(group_id IS NOT NULL, 'direct', 'copy')), "
+            "response.attempt, "
             "coalesce(task_verdict, verdict), coalesce(task_reason, response.reason), count(*), "
             "sum(response.input_tokens), sum(response.output_tokens), sum(cost_pico) "
             "FROM response JOIN request ON request.id = request_id GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5"

@@ -136,7 +136,7 @@ def test_an_event_stands_in_the_timeline(desk: Desk) -> None:
         (*row[:-1], json.loads(row[-1])) for row in desk.table("SELECT at, session_id, kind, batch_id, data FROM event")
     ]
     assert found == [
-        (NOW, desk.session_id, "RequestsAdded", None, {"new": 2, "known": 3}),
+        (NOW, desk.session_id, "RequestsAdded", None, {"new": 2, "known": 3, "twins": 0}),
         (NOW + 1, None, "BatchDissolved", 7, {"batch": 7, "requests": 1, "why": "ü"}),
     ]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import threading
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -153,3 +155,77 @@ def test_a_conflict_in_the_middle_of_a_step_takes_back_the_steps_before(desk: De
         begin_with_what_was_read_before()
     assert dump(desk.db) == before
     assert pushes.get(desk.db, again).state == "uploading"
+
+
+# ---------------------------------------------------------------- beside the event loop
+
+
+class SlowDisk(Store):
+    """Its commits wait for `ready`, and then do what `end` says."""
+
+    ready = threading.Event()
+    broken = False
+
+    def commit(self) -> None:
+        assert self.ready.wait(10)
+        if self.broken:
+            raise sqlite3.OperationalError("disk I/O error")
+        super().commit()
+
+
+@pytest.fixture
+def slow(desk: Desk) -> SlowDisk:
+    store = SlowDisk(desk.store.path, db=desk.db)
+    store.ready = threading.Event()
+    return store
+
+
+async def add_beside(store: Store) -> None:
+    async with store.transaction_beside() as tx:
+        requests.add_requests(tx, [new_request("a")])
+
+
+def test_the_event_loop_goes_on_while_the_disk_works(desk: Desk, slow: SlowDisk) -> None:
+    """What else is ready runs; the transaction ends when the disk is done."""
+
+    async def both() -> None:
+        adding = asyncio.ensure_future(add_beside(slow))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not adding.done()
+        slow.ready.set()
+        await adding
+
+    asyncio.run(both())
+    assert not desk.db.in_transaction
+    assert desk.one("SELECT count(*) FROM request") == 1
+
+
+def test_a_commit_that_is_under_way_is_never_broken_off(desk: Desk, slow: SlowDisk) -> None:
+    """Cancelled meanwhile: it is known how the commit ended before the cancellation goes on."""
+
+    async def cancelled() -> None:
+        adding = asyncio.ensure_future(add_beside(slow))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        adding.cancel()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not adding.done()
+        slow.ready.set()
+        with pytest.raises(asyncio.CancelledError):
+            await adding
+
+    asyncio.run(cancelled())
+    assert not desk.db.in_transaction
+    assert desk.one("SELECT count(*) FROM request") == 1
+
+
+def test_a_disk_that_refuses_takes_back_everything_also_beside_the_loop(desk: Desk, slow: SlowDisk) -> None:
+    before = dump(desk.db)
+    slow.broken = True
+    slow.ready.set()
+    with pytest.raises(StoreError, match="disk I/O"):
+        asyncio.run(add_beside(slow))
+    assert dump(desk.db) == before
+    assert not desk.db.in_transaction

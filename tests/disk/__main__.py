@@ -1,0 +1,102 @@
+"""Every power cut and every refusal of the disk: `python -m tests.disk --all`; without it every tenth of them.
+
+Prints a line for each experiment, and each trial that failed with all that is needed to repeat it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from gpt_batch_api.sandbox.child import SandboxProcess
+from tests.disk.experiments import EXPERIMENTS, Experiment, calm_run, cut_points, cut_power, faults, refuse
+from tests.disk.survival import FATES
+from tests.disk.watch import Change, Fault
+from tests.toy import sandbox
+
+Trial = tuple[str, Callable[[Path, SandboxProcess], object]]
+
+
+def main() -> int:
+    """Run the experiments; the exit code says whether all went well."""
+    parser = argparse.ArgumentParser(prog="python -m tests.disk", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--all", action="store_true", help="every trial, not every tenth")
+    parser.add_argument("--only", metavar="WORDS", default="", help="only trials whose name has these words")
+    arguments = parser.parse_args()
+    failed = 0
+    for name, experiment in EXPERIMENTS.items():
+        for title, trials in (("power cut", _cuts), ("cut twice", _double_cuts), ("refused", _refusals)):
+            with tempfile.TemporaryDirectory() as folder, sandbox(Path(folder) / "server") as server:
+                changes = calm_run(experiment, Path(folder) / "calm", server).changes
+                chosen = list(trials(name, experiment, changes))[:: 1 if arguments.all else 10]
+                chosen = [trial for trial in chosen if arguments.only in trial[0]]
+                begun = time.monotonic()
+                bad = sum(_fails(trial, Path(folder), server) for trial in chosen)
+                failed += bad
+                print(
+                    f"{title}, {name}: {len(chosen)} trials, {bad} failed "
+                    f"({len(changes)} changes of files, {time.monotonic() - begun:.0f} s)",
+                    flush=True,
+                )
+    return 1 if failed else 0
+
+
+def _fails(trial: Trial, folder: Path, server: SandboxProcess) -> bool:
+    name, attempt = trial
+    place = folder / "trial"
+    try:
+        attempt(place, server)
+    except AssertionError as error:
+        print(f"FAILED {name}: {error}", file=sys.stderr, flush=True)
+        return True
+    finally:
+        for left in folder.glob("trial*"):
+            with contextlib.suppress(OSError):
+                _remove(left)
+    return False
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _cuts(name: str, experiment: Experiment, changes: list[Change]) -> Iterator[Trial]:
+    for at in cut_points(changes):
+        for seed, fate in enumerate(FATES):
+            yield _cut(name, experiment, at=at, fate=fate, seed=seed, again_at=None)
+
+
+def _double_cuts(name: str, experiment: Experiment, changes: list[Change]) -> Iterator[Trial]:
+    points = cut_points(changes)
+    for number, at in enumerate(points):
+        again_at = points[(number * 7) % len(points)]
+        yield _cut(name, experiment, at=at, fate=FATES[number % len(FATES)], seed=number, again_at=again_at)
+
+
+def _cut(name: str, experiment: Experiment, *, at: int, fate: str, seed: int, again_at: int | None) -> Trial:
+    def attempt(place: Path, server: SandboxProcess) -> object:
+        return cut_power(experiment, place, server, at=at, fate=fate, seed=seed, again_at=again_at)
+
+    return (
+        f"{name}: power cut before change {at}, {fate} of what was not synced, seed {seed}, again {again_at}",
+        attempt,
+    )
+
+
+def _refusals(name: str, experiment: Experiment, changes: list[Change]) -> Iterator[Trial]:
+    for fault in faults(changes):
+
+        def attempt(place: Path, server: SandboxProcess, fault: Fault = fault) -> object:
+            return refuse(experiment, place, server, fault=fault)
+
+        yield f"{name}: {fault}", attempt
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,84 @@
+"""The power fails: what was promised is still there, and the same command goes on to the full result."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from gpt_batch_api.sandbox.child import SandboxProcess
+from tests.disk.experiments import EXPERIMENTS, calm_run, cut_points, cut_power, fate_of
+from tests.toy import sandbox
+
+SAMPLE = 12
+"""So many cuts of each job here; `python -m tests.disk --all` tries every one."""
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[SandboxProcess]:
+    """A sandbox for one test."""
+    with sandbox(tmp_path / "server") as process:
+        yield process
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_after_a_power_cut_nothing_promised_is_gone_and_the_job_finishes(
+    alone: SandboxProcess, tmp_path: Path, name: str
+) -> None:
+    """Cut before a change of a file; of what was not synced nothing, all, or any part has reached the disk."""
+    experiment = EXPERIMENTS[name]
+    points = cut_points(calm_run(experiment, tmp_path / "calm", alone).changes)
+    assert len(points) > 80
+    for number, at in enumerate(_some(points, SAMPLE)):
+        cut_power(experiment, tmp_path / f"cut{at}", alone, at=at, fate=fate_of(number), seed=number)
+
+
+@pytest.mark.crash
+def test_after_a_second_power_cut_during_recovery_too(alone: SandboxProcess, tmp_path: Path) -> None:
+    """The recovery is cut as well."""
+    experiment = EXPERIMENTS["list"]
+    points = cut_points(calm_run(experiment, tmp_path / "calm", alone).changes)
+    for number, at in enumerate(_some(points, 5)):
+        again_at = 10 + 25 * number
+        cut_power(experiment, tmp_path / f"cut{at}", alone, at=at, fate=fate_of(number), seed=number, again_at=again_at)
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize(
+    ("name", "forgets", "loss"),
+    [
+        ("list", "sync *_state.db-wal", "the store is empty|is gone|are gone"),
+        ("list", "sync_folder *", "the store is gone"),
+        ("list", "sync toy_output.jsonl", "delivered, but not what it was"),
+        ("list", "sync toy_spool*", "was paid twice|were paid again|exit code|no recovery"),
+        ("document", "sync toy_output.json.tmp", "delivered, but not what it was"),
+    ],
+)
+def test_a_sync_that_is_forgotten_is_noticed(
+    alone: SandboxProcess, tmp_path: Path, name: str, forgets: str, loss: str
+) -> None:
+    """The experiment can fail: without one of the syncs something promised is lost by some cut."""
+    experiment = EXPERIMENTS[name]
+    changes = calm_run(experiment, tmp_path / "calm", alone).changes
+    first = next(number for number, change in enumerate(changes, start=1) if fnmatch(change.name, forgets))
+    points = [point for point in cut_points(changes) if point > first]
+    points = [*points[:8], *_some(points, 8)]
+    found = []
+    for number, (at, fate) in enumerate(product(points, ("nothing", "some"))):
+        try:
+            cut_power(experiment, tmp_path / "cut", alone, at=at, fate=fate, seed=number, forgets=forgets)
+        except AssertionError as error:
+            found.append(str(error))
+            if re.search(loss, str(error)):
+                return
+    raise AssertionError(f"nobody noticed: {found}")
+
+
+def _some(points: list[int], count: int) -> list[int]:
+    """*count* of the points, spread evenly."""
+    return [points[(2 * number + 1) * len(points) // (2 * count)] for number in range(count)]
