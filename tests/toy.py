@@ -138,3 +138,11 @@ def files_of(server: SandboxProcess, folder: Path, prefix: str = "toy") -> list[
     own = {batch["id"] for batch in batches_of(server, folder, prefix)}
     names = [file["filename"] for file in ask(server, "/v1/files")["data"]]
     return [name for name in names if uuid in name or any(batch in name for batch in own)]
+
+
+def let_time_pass(server: SandboxProcess, seconds: float) -> None:
+    """Turn the server's clock forward."""
+    body = json.dumps({"seconds": seconds}).encode()
+    url = server.url.removesuffix("/v1") + "/sandbox/advance"
+    with urllib.request.urlopen(urllib.request.Request(url, data=body, method="POST")):
+        pass

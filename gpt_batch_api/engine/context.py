@@ -17,6 +17,7 @@ from gpt_batch_api.domain.clock import Clock, SystemClock
 from gpt_batch_api.domain.errors import InternalError
 from gpt_batch_api.domain.events import Event
 from gpt_batch_api.domain.hooks import Listener, TaskHooks
+from gpt_batch_api.domain.options import deadline_at
 from gpt_batch_api.domain.outcome import Road
 from gpt_batch_api.domain.request import Kind, Load, ResponseSchema
 from gpt_batch_api.domain.settings import Settings
@@ -136,6 +137,12 @@ class Context:
             self.settings.extra.max_expiries,
             may_go_direct=self.settings.limits.min_batch_requests > 0 or self.settings.extra.deadline is not None,
         )
+
+    @cached_property
+    def deadline_at(self) -> float | None:
+        """The moment of this run's deadline, in seconds since 1970; a duration counts from the first look at it."""
+        text = self.settings.extra.deadline
+        return None if text is None else deadline_at(text, now_s=self.clock.now())
 
     @cached_property
     def task_uuid(self) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gpt_batch_api.domain.events import Advice, BatchRecalled
-from gpt_batch_api.domain.options import deadline_at
 from gpt_batch_api.domain.outcome import Road
 from gpt_batch_api.domain.states import FINAL_REQUEST_STATES, BatchState, RequestState
 from gpt_batch_api.domain.words import count, duration
@@ -30,9 +29,7 @@ class Deadline:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        text = context.settings.extra.deadline
-        is_watched = text is not None and not context.settings.requester.only_process
-        self._at = deadline_at(text, now_s=context.clock.now()) if is_watched and text is not None else None
+        self._at = None if context.settings.requester.only_process else context.deadline_at
         self._hurry = self._told = Hurry.NONE
         self._recalled: set[int] = set()
         self._fits: dict[int, bool] = {}

@@ -198,3 +198,27 @@ def test_what_expires_too_often_is_answered_while_waiting(tmp_path: Path, tasks:
         assert job.wait() > 0
         assert query(tasks, "SELECT count(*) FROM direct_call", "job") == [(0,)]
         assert job.wait(everything=True) == 6
+
+
+def test_waiting_keeps_the_deadline(tmp_path: Path, tasks: Path) -> None:
+    """The batch would take for ever: it is cancelled, and its requests go by direct calls."""
+    with sandbox(tmp_path / "slow", "timing: {requests_per_s: 0.0001, cancelling_s: 0}") as server:
+        with requester(server, tasks, deadline="5m") as job:
+            job.add(requests(3))
+            job.batch()
+            job.push()
+            assert job.wait(everything=True) == 3
+        assert [batch["status"] for batch in batches_of(server, tasks, "job")] == ["cancelled"]
+
+
+def test_what_is_asked_twice_is_sent_once(server: SandboxProcess, tasks: Path) -> None:
+    """dedupe: each of them has its own result."""
+    same = [GPTRequest(f"copy-{index}", next(requests(1)).payload) for index in range(3)]
+    with requester(server, tasks, dedupe=True) as job:
+        job.add(same)
+        job.batch()
+        job.push()
+        assert job.wait(everything=True) == 3
+        with job.process() as results:
+            assert [result.value.word for result in results] == ["word-00000"] * 3
+    assert [batch["request_counts"]["total"] for batch in batches_of(server, tasks, "job")] == [1]

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from gpt_batch_api.sandbox.child import SandboxProcess
-from tests.crash.harness import let_time_pass
-from tests.toy import ToyTask, ask, batches_of, books, query, rows_of, sandbox, settings_for
+from tests.toy import ToyTask, ask, batches_of, books, let_time_pass, query, rows_of, sandbox, settings_for
 
 SLOW = "timing: {validating_s: 0, requests_per_s: 0.001, minimum_s: 0, finalizing_s: 0, cancelling_s: 0}\n"
 """Each request of a batch takes a quarter of an hour."""

@@ -24,8 +24,20 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gpt_batch_api.sandbox.child import SandboxProcess
 from gpt_batch_api.task_manager import Result, Sample
-from tests.crash.harness import KILLED, let_time_pass, run
-from tests.toy import QUICK, QUICK_PLAN, ToyTask, ask, batches_of, books, files_of, query, rows_of, sandbox
+from tests.crash.harness import KILLED, run
+from tests.toy import (
+    QUICK,
+    QUICK_PLAN,
+    ToyTask,
+    ask,
+    batches_of,
+    books,
+    files_of,
+    let_time_pass,
+    query,
+    rows_of,
+    sandbox,
+)
 
 pytestmark = pytest.mark.timeout(0)
 
