@@ -195,6 +195,7 @@ class Context:
         Raises SettingError if the model has no price.
         """
         expected_tokens = self.forecast.expected(kind)
+        reserved = self.forecast.reserved if road is Road.BATCH else self.forecast.reserved_alone
         prices = self.catalogue.prices(kind.model)
         return Load(
             1,
@@ -202,7 +203,7 @@ class Context:
             input_tokens,
             kind.output_allowance,
             cost_pico=self.reserved_cost_pico(
-                kind.model, input_tokens=input_tokens, output_tokens=self.forecast.reserved(kind), road=road
+                kind.model, input_tokens=input_tokens, output_tokens=reserved(kind), road=road
             ),
             expected_output_tokens=expected_tokens,
             expected_cost_pico=expected_cost_pico(

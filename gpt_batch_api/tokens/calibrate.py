@@ -109,6 +109,10 @@ class Forecast:
             kind: kind.output_allowance if reserves_all else _reserved(kind, lengths)
             for kind, lengths in self._learnt.items()
         }
+        self._reserved_alone = {
+            kind: kind.output_allowance if reserves_all else _reserved_alone(kind, lengths)
+            for kind, lengths in self._learnt.items()
+        }
 
     def expected(self, kind: Kind) -> int:
         """Output tokens that an answer of *kind* is expected to have."""
@@ -116,15 +120,21 @@ class Forecast:
         return math.ceil(self._ratio * kind.output_allowance if lengths is None else lengths.mean)
 
     def reserved(self, kind: Kind) -> int:
-        """Output tokens that a request of *kind* reserves; at least what is expected of it."""
-        found = self._reserved.get(kind)
-        return self._unlearnt(kind.output_allowance) if found is None else found
+        """Output tokens that a request of *kind* reserves in a batch; at least what is expected of it."""
+        return self._reserved.get(kind, self._unlearnt(kind.output_allowance))
+
+    def reserved_alone(self, kind: Kind) -> int:
+        """Output tokens that a direct call reserves: rather too many, because nothing makes up for too few.
+
+        It is what is booked if its reply is lost, and it is given back within seconds if not.
+        """
+        return self._reserved_alone.get(kind, self._unlearnt(kind.output_allowance))
 
     def most_reserved(self, endpoint: str, model: str, output_allowance: int) -> int:
-        """The most that a request of any kind can reserve with so many tokens allowed, or fewer."""
+        """The most that a direct call of any kind can reserve with so many tokens allowed, or fewer."""
         learnt = (
             reserved
-            for kind, reserved in self._reserved.items()
+            for kind, reserved in self._reserved_alone.items()
             if (kind.endpoint, kind.model) == (endpoint, model) and kind.output_allowance <= output_allowance
         )
         return max(self._unlearnt(output_allowance), *learnt, 0)
@@ -151,6 +161,12 @@ def _enough(learnt: Mapping[Kind, Lengths]) -> dict[Kind, Lengths]:
 
 def _reserved(kind: Kind, lengths: Lengths) -> int:
     reserved = max(lengths.quantile(RESERVED_SHARE), math.ceil(lengths.mean))
+    return reserved if kind.max_output_tokens is None else min(reserved, kind.output_allowance)
+
+
+def _reserved_alone(kind: Kind, lengths: Lengths) -> int:
+    """A quarter above the longest answer so far."""
+    reserved = math.ceil(Fraction(5, 4) * lengths.longest)
     return reserved if kind.max_output_tokens is None else min(reserved, kind.output_allowance)
 
 

@@ -82,11 +82,18 @@ class TestForecast:
             assert forecast.reserved(kind) <= kind.output_allowance
         assert forecast.expected(kind) <= forecast.reserved(kind)
 
+    def test_a_direct_call_reserves_more_than_any_answer_had(self) -> None:
+        """Its reservation is what is booked if its reply is lost. Never more than the maximum."""
+        forecast = Forecast({KIND: of(*range(1, 41)), OTHER: of(*[390] * 40)})
+        assert (forecast.reserved_alone(KIND), forecast.reserved_alone(OTHER)) == (50, 400)
+        assert Forecast({}).reserved_alone(KIND) == 50
+        assert Forecast({}, reserves_all=True).reserved_alone(KIND) == 100
+
     def test_the_most_that_any_kind_reserves_is_known(self) -> None:
         """Kinds that may say more than allowed here are left out."""
         forecast = Forecast({KIND: of(*[90] * 50), OTHER: of(*[390] * 50)})
-        assert forecast.most_reserved(KIND.endpoint, KIND.model, 100) == 90
-        assert forecast.most_reserved(KIND.endpoint, KIND.model, 400) == 390
+        assert forecast.most_reserved(KIND.endpoint, KIND.model, 100) == 100
+        assert forecast.most_reserved(KIND.endpoint, KIND.model, 400) == 400
         assert forecast.most_reserved(KIND.endpoint, "another", 100) == 50
 
     def test_what_many_reserve_is_learnt_over_all_kinds(self) -> None:
