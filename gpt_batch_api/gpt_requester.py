@@ -82,6 +82,12 @@ class GPTRequester:
             raise SettingError(
                 "dryrun is on, but a GPTRequester has no plan of its own to show. Leave it out.", "dryrun"
             )
+        if self.settings.extra.estimate:
+            raise SettingError(
+                "estimate is on, but a GPTRequester cannot know what it will be asked. Leave it out, and see "
+                "`gpt-batch-api estimate` for what it holds.",
+                "estimate",
+            )
         self._runner = asyncio.Runner()
         self._stack = AsyncExitStack()
         opening = ManualRun.opened(

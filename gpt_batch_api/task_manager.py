@@ -216,7 +216,8 @@ class TaskManager:
         """Nothing is to be run, wiped or captured: the status is enough, and needs neither lock nor server."""
         settings = self.settings
         wipes = settings.requester.wipe_requests or settings.requester.wipe_task or settings.task.wipe_failed
-        return not (settings.task.run or wipes or settings.task.reinit_meta or settings.general.dryrun)
+        copies = settings.general.dryrun or settings.extra.estimate
+        return not (settings.task.run or wipes or settings.task.reinit_meta or copies)
 
     def _look(self) -> RunResult:
         from gpt_batch_api.engine.session import RunResult
@@ -233,7 +234,7 @@ class TaskManager:
         return status_lines(result.snapshot, settings=self.settings, prefix=place.prefix)
 
     async def _run(self, interruption: Interruption) -> RunResult:
-        from gpt_batch_api.engine.dry import run_dry
+        from gpt_batch_api.engine.dry import run_dry, run_estimate
         from gpt_batch_api.engine.session import Seams, TaskPlan, run_task
         from gpt_batch_api.monitor.logs import LogLines
 
@@ -243,9 +244,12 @@ class TaskManager:
             make_hooks=self._make_hooks,
             given=frozenset(name for name in self.defaults if self._is_setting(name) and self.settings.given(name)),
         )
-        dry = self.settings.general.dryrun
-        run = run_dry if dry else run_task
-        listeners = (LogLines(self.settings, prefix="(dry run) " if dry else ""), *self._listeners)
+        dry, estimates = self.settings.general.dryrun, self.settings.extra.estimate
+        run = run_estimate if estimates else run_dry if dry else run_task
+        listeners = (
+            LogLines(self.settings, prefix="(estimate) " if estimates else "(dry run) " if dry else ""),
+            *self._listeners,
+        )
         try:
             return await run(
                 self.settings,
@@ -270,7 +274,7 @@ class TaskManager:
         return TaskRunner(
             self,
             output=self.output,
-            delivers=not self.settings.general.dryrun,
+            delivers=not (self.settings.general.dryrun or self.settings.extra.estimate),
             auto_parse=self.settings.requester.auto_parse,
             postprocess=self.settings.task.postprocess_output,
         )
@@ -284,6 +288,12 @@ class TaskManager:
 
     def _tell_end(self, result: RunResult) -> None:
         over = result.over
+        if result.estimate is not None:
+            from gpt_batch_api.monitor.estimates import estimate_lines
+
+            for line in estimate_lines(result.estimate, prefix=self.workplace.prefix):
+                logger.info("%s", line)
+            return
         if not self.settings.task.run or self.settings.extra.verbosity != "quiet":
             for line in self._status_lines(result):
                 logger.info("%s", line)

@@ -19,7 +19,17 @@ FLOORS = (
     {"store", "wire", "sinks"},
     {"engine", "monitor"},
     {"task"},
-    {"task_manager", "gpt_requester", "task_manager_demo", "utils", "utils_test", "cli", "config", "__main__"},
+    {
+        "task_manager",
+        "gpt_requester",
+        "task_manager_demo",
+        "utils",
+        "utils_test",
+        "tokens_test",
+        "cli",
+        "config",
+        "__main__",
+    },
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 DOORS = len(FLOORS) - 1

@@ -11,13 +11,16 @@ from pathlib import Path
 from gpt_batch_api import __version__
 from gpt_batch_api.domain.errors import GPTBatchError, InternalError, UserError
 
+_ESTIMATE_SETTINGS: dict[str, tuple[str, ...]] = {"limits": (), "costs": (), "extra": ("price_file", "strict_budget")}
+"""What an estimate depends on: groups of settings, all of a group or those named."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0 done, 1 error, 3 work left, 130 interrupted."""
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["sandbox"]:  # the server has a parser of its own
         return _sandbox(argv[1:])
-    parser = _parser()
+    parser = _parser(estimates=argv[:1] == ["estimate"])
     arguments = parser.parse_args(argv)
     command: Callable[[argparse.Namespace], int] | None = getattr(arguments, "command", None)
     if command is None:
@@ -37,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(*, estimates: bool) -> argparse.ArgumentParser:
+    """All commands; settings are read only for the one that has them, so that help is instant."""
     parser = argparse.ArgumentParser(
         prog="gpt-batch-api",
         description="Run huge LLM jobs through the OpenAI Batch API, safely restartable at every moment.",
@@ -47,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"gpt-batch-api {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_status(commands)
+    _add_estimate(commands, complete=estimates)
     _add_doctor(commands)
     _add_sandbox(commands)
     return parser
@@ -89,6 +94,51 @@ def _status(arguments: argparse.Namespace) -> int:
             print("\n".join(status_lines(taken, settings=settings, prefix=prefix)))
     if arguments.json:
         print(json.dumps(documents[0] if arguments.task_prefix else documents, indent=2))
+    return 0
+
+
+def _add_estimate(commands: argparse._SubParsersAction[argparse.ArgumentParser], *, complete: bool) -> None:
+    command = commands.add_parser(
+        "estimate",
+        help="tell tokens, cost and time of what is not done yet (all tasks of a folder if no prefix is given)",
+        description="Tell requests, tokens, cost in batches and by direct calls, batches and time of what is not done yet. "
+        "It knows what the store knows; the flag --estimate of a task's own command asks its generator too.",
+        allow_abbrev=False,
+    )
+    if not complete:
+        return
+    from gpt_batch_api.cli.options import SettingsHelp, add_settings
+    from gpt_batch_api.domain.options import options
+    from gpt_batch_api.domain.settings import Settings
+
+    command.formatter_class = SettingsHelp
+    _add_task(command)
+    for group, names in _ESTIMATE_SETTINGS.items():
+        others = [option.name for option in options(Settings) if option.section == group and option.name not in names]
+        add_settings(command, groups=(group,), exclude=others if names else ())
+    command.set_defaults(command=_estimate)
+
+
+def _estimate(arguments: argparse.Namespace) -> int:
+    import time
+
+    from gpt_batch_api.cli.options import settings_from_args
+    from gpt_batch_api.engine.estimate import estimate_stored
+    from gpt_batch_api.monitor.estimates import estimate_document, estimate_lines
+
+    settings = settings_from_args(arguments, ignore=("task_dir", "task_prefix"))
+    documents = []
+    for store in _stores(arguments.task_dir, arguments.task_prefix):
+        prefix = store.name.removesuffix("_state.db")
+        found = estimate_stored(store, settings, now=time.time())
+        if found is None:
+            continue
+        if arguments.json:
+            documents.append(estimate_document(found, prefix=prefix))
+        else:
+            print("\n".join(estimate_lines(found, prefix=prefix)))
+    if arguments.json:
+        print(json.dumps(documents[0] if arguments.task_prefix and documents else documents, indent=2))
     return 0
 
 

@@ -173,6 +173,21 @@ class BatchSettled(AnswersSettled):
 
 
 @dataclass(frozen=True, kw_only=True)
+class UsageDiffers(Event):
+    """A batch says itself that it used other numbers of tokens than its answers together.
+
+    `cost_pico`: what it used beyond them cost; that is booked as spent.
+    """
+
+    batch: int
+    told_input_tokens: int
+    told_output_tokens: int
+    input_tokens: int
+    output_tokens: int
+    cost_pico: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Problem(Event, kept=False):
     """Something went wrong with one request. `severity`: warning or error."""
 

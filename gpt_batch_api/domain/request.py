@@ -67,6 +67,20 @@ class ResponseSchema:
 
 
 @dataclass(frozen=True)
+class Kind:
+    """What makes answers alike in length: who is asked, how much they may say, and in which form.
+
+    `schema_id` is the store's number of the response schema; None: there is none, or the store does not know it yet.
+    """
+
+    endpoint: str
+    model: str
+    max_output_tokens: int | None
+    output_allowance: int
+    schema_id: int | None = None
+
+
+@dataclass(frozen=True)
 class Prepared:
     """A payload made ready: exact bytes, and what planning needs to know of it."""
 
@@ -87,13 +101,18 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Load:
-    """How heavy some requests are together: what every limit counts."""
+    """How heavy some requests are together: what every limit counts.
+
+    `cost_pico` is what they reserve. What they are expected to say and to cost is told beside it; no limit counts that.
+    """
 
     requests: int = 0
     size_bytes: int = 0
     input_tokens: int = 0
     output_allowance: int = 0
     cost_pico: int = 0
+    expected_output_tokens: int = 0
+    expected_cost_pico: int = 0
 
     def __add__(self, other: Load) -> Load:
         return Load(
@@ -102,6 +121,8 @@ class Load:
             self.input_tokens + other.input_tokens,
             self.output_allowance + other.output_allowance,
             self.cost_pico + other.cost_pico,
+            self.expected_output_tokens + other.expected_output_tokens,
+            self.expected_cost_pico + other.expected_cost_pico,
         )
 
     def __sub__(self, other: Load) -> Load:
@@ -111,6 +132,8 @@ class Load:
             self.input_tokens - other.input_tokens,
             self.output_allowance - other.output_allowance,
             self.cost_pico - other.cost_pico,
+            self.expected_output_tokens - other.expected_output_tokens,
+            self.expected_cost_pico - other.expected_cost_pico,
         )
 
 

@@ -16,20 +16,24 @@ from gpt_batch_api.domain.states import RequestState
 from gpt_batch_api.engine.context import Context
 from gpt_batch_api.planning.retrying import Retrying, onward
 from gpt_batch_api.pricing.cost import cost_pico
-from gpt_batch_api.store import requests, responses
+from gpt_batch_api.store import lengths, requests, responses
 from gpt_batch_api.store.batches import Settlement
 from gpt_batch_api.store.responses import Answer, Awaiting
 
 
 @dataclass(frozen=True)
 class Judged:
-    """An answer and what it means, before it is booked. `raw`: a result line with the reply's body, if there was one."""
+    """An answer and what it means, before it is booked. `raw`: a result line with the reply's body, if there was one.
+
+    `expected_output_tokens` is what was expected when the request left; of a batch, that is known as a whole.
+    """
 
     request: Awaiting
     outcome: Outcome
     usage: Usage = Usage()
     status: int | None = None
     raw: bytes | None = None
+    expected_output_tokens: int = 0
 
 
 class Booking:
@@ -46,8 +50,10 @@ class Booking:
         self._group_id = group_id
         self._discards = discards
         self.sum = Settlement()
+        self.used = Usage()
         self.expected_input_tokens = 0
         self.expected_output_tokens = 0
+        self.answered_allowance = 0
         self.unrun_requests = 0
         self.unrun_tokens = 0
         self.account_trouble: Outcome | None = None
@@ -55,6 +61,7 @@ class Booking:
 
     def book(self, tx: sqlite3.Connection, judged: Iterable[Judged], *, road: Road) -> None:
         """Book answers (at most one a request), move their requests on, and tell of those that are no good."""
+        judged = list(judged)
         answers = [self._answer(item, road=road) for item in judged]
         if self._discards:
             return
@@ -69,6 +76,8 @@ class Booking:
             keep_raw=self._context.settings.extra.keep_responses,
             now=self._context.clock.now(),
         )
+        learnt = lengths.learn(tx, ((item.request.kind, item.usage, item.outcome.reason) for item in judged))
+        self._context.note_learnt(learnt)
 
     def problem(self, severity: str, request: str, reason: str, message: str) -> None:
         """Tell of something that is not as it should be."""
@@ -100,21 +109,21 @@ class Booking:
         policy = self._context.retrying
         if outcome.verdict is not Verdict.FREE or not policy.may_go_direct:
             return policy
-        load = self._context.direct_load(
-            request.model, input_tokens=request.input_tokens, output_allowance=request.output_allowance
-        )
+        load = self._context.direct_load(request.kind, input_tokens=request.input_tokens)
         return replace(policy, may_go_direct=self._context.fits_direct(load))
 
     def _add_up(self, judged: Judged, *, cost: int, state: RequestState) -> None:
         request, outcome, usage = judged.request, judged.outcome, judged.usage
         if usage.input_tokens:
             self.expected_input_tokens += request.input_tokens
-            self.expected_output_tokens += self._context.expected_output_tokens(request.output_allowance)
+            self.expected_output_tokens += judged.expected_output_tokens
+            self.answered_allowance += request.kind.output_allowance
         if outcome.verdict in (Verdict.FREE, Verdict.ACCOUNT):
             self.unrun_requests += 1
             self.unrun_tokens += request.input_tokens
         if outcome.verdict is Verdict.ACCOUNT:
             self.account_trouble = outcome
+        self.used += usage
         kind = _kind(outcome, state)
         self.sum = replace(
             self.sum,
@@ -122,7 +131,7 @@ class Booking:
             used_input_tokens=self.sum.used_input_tokens + usage.input_tokens,
             used_output_tokens=self.sum.used_output_tokens + usage.output_tokens,
             used_output_allowance=self.sum.used_output_allowance
-            + (request.output_allowance if usage.output_tokens else 0),
+            + (request.kind.output_allowance if usage.output_tokens else 0),
             longest_output_tokens=max(self.sum.longest_output_tokens, usage.output_tokens),
             cost_pico=self.sum.cost_pico + cost,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import math
 import random
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from gpt_batch_api.domain.events import Event
 from gpt_batch_api.domain.hooks import Listener, TaskHooks
 from gpt_batch_api.domain.options import deadline_at
 from gpt_batch_api.domain.outcome import Road
-from gpt_batch_api.domain.request import Load
+from gpt_batch_api.domain.request import Kind, Load, ResponseSchema
 from gpt_batch_api.domain.settings import Settings
 from gpt_batch_api.domain.workplace import Workplace
 from gpt_batch_api.planning.admission import Limits
@@ -28,12 +27,14 @@ from gpt_batch_api.planning.batching import Room
 from gpt_batch_api.planning.retrying import Retrying
 from gpt_batch_api.pricing.catalogue import Catalogue
 from gpt_batch_api.pricing.cost import expected_cost_pico, worst_cost_pico
-from gpt_batch_api.store import events, ledger, tasks
+from gpt_batch_api.store import events, ledger, lengths, requests, tasks
 from gpt_batch_api.store.connection import Store
+from gpt_batch_api.tokens.calibrate import Forecast
 from gpt_batch_api.tokens.estimate import TokenEstimator
 from gpt_batch_api.wire.transport import Transport
 
-DEFAULT_COMPLETION_RATIO = 0.5
+RELEARN_ANSWERS = 10
+"""So many new answers, or a twentieth of all, must have come before the forecast is made anew."""
 POSTPONED_POLLS = 6
 GRACE_S = 4.0
 """How long the server may still take once a stop is wanted: for a step, and for answers to direct calls."""
@@ -96,6 +97,11 @@ class Context:
     what comes back when it turns out cheaper is not chopped into ever smaller ones."""
     told_stuck: set[int] = field(default_factory=set)
     """Batches whose standstill this run has told of."""
+    told_shutdown: set[str] = field(default_factory=set)
+    """Models whose last day this run has looked up."""
+    _forecast: Forecast | None = None
+    _learnt_since: int = 0
+    _schema_ids: dict[ResponseSchema, int] = field(default_factory=dict)
     _pending: list[Event] = field(default_factory=list)
 
     @property
@@ -149,34 +155,67 @@ class Context:
         return TokenEstimator(warn=lambda text: self.tell(Advice(text=text)))
 
     @cached_property
-    def completion_ratio(self) -> Fraction:
-        """Output tokens expected of a request, as a share of its maximum; all of it with `strict_budget`."""
-        if self.settings.extra.strict_budget:
-            return Fraction(1)
+    def given_ratio(self) -> Fraction | None:
+        """The share of its maximum that a request is taken to use; None: that is to be learnt."""
         given = self.settings.costs.assumed_completion_ratio
-        return Fraction(str(DEFAULT_COMPLETION_RATIO if given is None else given))
+        return None if given is None else Fraction(str(given))
+
+    @property
+    def forecast(self) -> Forecast:
+        """How long answers will be. Made anew when there are a good many more of them to learn from."""
+        if self._forecast is None or self._learnt_since > max(RELEARN_ANSWERS, self._forecast.answers // 20):
+            self._forecast = Forecast(
+                lengths.learnt(self.db), ratio=self.given_ratio, reserves_all=self.settings.extra.strict_budget
+            )
+            self._learnt_since = 0
+        return self._forecast
+
+    def schema_id(self, schema: ResponseSchema | None) -> int | None:
+        """The store's number of a response schema, if there is one and the store knows it."""
+        if schema is None:
+            return None
+        if schema not in self._schema_ids:
+            found = requests.find_schema(self.db, schema)
+            if found is None:
+                return None
+            self._schema_ids[schema] = found
+        return self._schema_ids[schema]
+
+    def note_learnt(self, answers: int) -> None:
+        """So many more answers have been booked to learn from."""
+        self._learnt_since += answers
 
     def is_budgetable(self, *, bounded: bool, sureness: str) -> bool:
         """Whether a request may be sent under `strict_budget`: its cost must have a bound that is known before."""
         return not self.settings.extra.strict_budget or (bounded and sureness != "guess")
 
-    def expected_output_tokens(self, output_allowance: int) -> int:
-        """How many output tokens a request that may have *output_allowance* of them is expected to have."""
-        return math.ceil(self.completion_ratio * output_allowance)
-
-    def expected_cost_pico(
-        self, model: str, *, input_tokens: int, output_allowance: int, road: Road = Road.BATCH
-    ) -> int:
-        """What a request is expected to cost; with `strict_budget`, the most that it can cost.
+    def load(self, kind: Kind, *, size_bytes: int, input_tokens: int, road: Road = Road.BATCH) -> Load:
+        """What one request weighs; its cost is what it reserves, with `strict_budget` the most that it can cost.
 
         Raises SettingError if the model has no price.
         """
+        expected_tokens = self.forecast.expected(kind)
+        reserved = self.forecast.reserved if road is Road.BATCH else self.forecast.reserved_alone
+        prices = self.catalogue.prices(kind.model)
+        return Load(
+            1,
+            size_bytes,
+            input_tokens,
+            kind.output_allowance,
+            cost_pico=self.reserved_cost_pico(
+                kind.model, input_tokens=input_tokens, output_tokens=reserved(kind), road=road
+            ),
+            expected_output_tokens=expected_tokens,
+            expected_cost_pico=expected_cost_pico(
+                input_tokens=input_tokens, output_tokens=expected_tokens, prices=prices, road=road
+            ),
+        )
+
+    def reserved_cost_pico(self, model: str, *, input_tokens: int, output_tokens: int, road: Road = Road.BATCH) -> int:
+        """What is reserved for a request that is to have room for so many output tokens."""
         price = worst_cost_pico if self.settings.extra.strict_budget else expected_cost_pico
         return price(
-            input_tokens=input_tokens,
-            output_tokens=self.expected_output_tokens(output_allowance),
-            prices=self.catalogue.prices(model),
-            road=road,
+            input_tokens=input_tokens, output_tokens=output_tokens, prices=self.catalogue.prices(model), road=road
         )
 
     def room_left(self) -> Room:
@@ -184,9 +223,14 @@ class Context:
         session = Room.left(self.limits.session, after=ledger.session_total(self.db, self.session_id))
         return session.smaller(Room.left(self.limits.task, after=ledger.task_total(self.db)))
 
-    def direct_load(self, model: str, *, input_tokens: int, output_allowance: int, road: Road = Road.DIRECT) -> Load:
+    def direct_load(self, kind: Kind, *, input_tokens: int, road: Road = Road.DIRECT) -> Load:
         """What one direct call weighs."""
-        cost = self.expected_cost_pico(model, input_tokens=input_tokens, output_allowance=output_allowance, road=road)
+        return self.load(kind, size_bytes=0, input_tokens=input_tokens, road=road)
+
+    def heaviest_load(self, endpoint: str, model: str, *, input_tokens: int, output_allowance: int) -> Load:
+        """The most that a direct call of any kind weighs with so much input, and so many tokens allowed or fewer."""
+        most = self.forecast.most_reserved(endpoint, model, output_allowance)
+        cost = self.reserved_cost_pico(model, input_tokens=input_tokens, output_tokens=most, road=Road.DIRECT)
         return Load(1, 0, input_tokens, output_allowance, cost_pico=cost)
 
     def fits_direct(self, load: Load) -> bool:
@@ -194,16 +238,19 @@ class Context:
         limits = self.limits.direct
         return load.input_tokens <= limits.input_tokens and load.cost_pico <= limits.cost_pico
 
-    def plain_cost_pico(self, model: str, load: Load, *, road: Road = Road.BATCH) -> int:
-        """What many requests together cost, about: at plain rates, without what is particular to single ones."""
+    def plain_cost_pico(self, endpoint: str, model: str, load: Load, *, road: Road = Road.BATCH) -> int:
+        """What many requests together reserve, about: at plain rates, without what is particular to single ones."""
         rates = self.catalogue.prices(model).rates(road)
-        output_tokens = self.expected_output_tokens(load.output_allowance)
+        output_tokens = self.forecast.reserved_by_many(endpoint, model, load.output_allowance)
         return load.input_tokens * rates.input_pico + output_tokens * rates.output_pico
 
     def plan_fingerprint(self, model: str) -> str:
-        """Changes whenever a batch sealed before would be sealed differently now."""
+        """Changes whenever the user's settings would seal a batch differently now.
+
+        What is learnt meanwhile is not part of it: a batch keeps the reservation that it was made with.
+        """
         rates = self.catalogue.prices(model).batch
-        facts = repr((self.limits.batch, self.completion_ratio, rates))
+        facts = repr((self.limits.batch, self.given_ratio, self.settings.extra.strict_budget, rates))
         return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
     def nonce(self) -> str:

@@ -85,8 +85,8 @@ class Deadline:
         """The batches whose rest may go by direct calls, as far as the money goes."""
         context = self._context
         room_pico = context.room_left().cost_pico
-        for (_, model), load in requests.queue_loads(context.db).items():
-            room_pico -= context.plain_cost_pico(model, load, road=Road.DIRECT)
+        for (endpoint, model), load in requests.queue_loads(context.db).items():
+            room_pico -= context.plain_cost_pico(endpoint, model, load, road=Road.DIRECT)
         for batch in batches.in_states(context.db, BatchState.SEALED, BatchState.REMOTE):
             extra_pico = self._extra_pico(batch)
             if extra_pico <= room_pico and self._fits_direct(batch):
@@ -95,7 +95,7 @@ class Deadline:
 
     def _extra_pico(self, batch: BatchRow) -> int:
         """What direct calls for the rest of a batch cost beyond what is reserved for it."""
-        direct_pico = self._context.plain_cost_pico(batch.model, batch.load, road=Road.DIRECT)
+        direct_pico = self._context.plain_cost_pico(batch.endpoint, batch.model, batch.load, road=Road.DIRECT)
         reserved_pico = batch.load.cost_pico if batch.state is BatchState.REMOTE else 0
         undone = batch.load.requests - min(batch.count_completed or 0, batch.load.requests)
         return (direct_pico - reserved_pico) * undone // batch.load.requests
@@ -105,7 +105,7 @@ class Deadline:
         if batch.id not in self._fits:
             context = self._context
             tokens, allowance = direct.heaviest_of_batch(context.db, batch.id)
-            load = context.direct_load(batch.model, input_tokens=tokens, output_allowance=allowance)
+            load = context.heaviest_load(batch.endpoint, batch.model, input_tokens=tokens, output_allowance=allowance)
             self._fits[batch.id] = context.fits_direct(load)
         return self._fits[batch.id]
 

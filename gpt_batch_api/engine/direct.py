@@ -67,6 +67,7 @@ class Flight:
 
     ready: Ready
     call: Call
+    load: Load
     body: bytes
     paced: pacing.Call | None = None
     place: int = 0
@@ -251,7 +252,7 @@ class DirectRoad:
                 load = self._load(ready, road)
                 if not self._is_fit(route, ready, load):
                     break
-                tokens = load.input_tokens + context.expected_output_tokens(load.output_allowance)
+                tokens = load.input_tokens + load.expected_output_tokens
                 self._room = self._room or context.room_left()
                 if not self._room.fits(load):
                     break
@@ -262,7 +263,8 @@ class DirectRoad:
                 self._read[route].popleft()
                 free -= 1
                 call = Call(ready.request.id, road, load.input_tokens, load.cost_pico)
-                yield Flight(ready, call, body, pace.start(tokens, now_s=now_s) if paced else None, started_s=now_s)
+                paced_call = pace.start(tokens, now_s=now_s) if paced else None
+                yield Flight(ready, call, load, body, paced_call, started_s=now_s)
 
     def road_of(self, route: Route) -> Road:
         """By which tier the calls of a route go now."""
@@ -301,18 +303,14 @@ class DirectRoad:
         return read[0] if read else None
 
     def _load(self, ready: Ready, road: Road) -> Load:
-        return self._context.direct_load(
-            ready.request.model,
-            input_tokens=ready.request.input_tokens,
-            output_allowance=ready.request.output_allowance,
-            road=road,
-        )
+        return self._context.direct_load(ready.request.kind, input_tokens=ready.request.input_tokens, road=road)
 
     def _is_fit(self, route: Route, ready: Ready, load: Load) -> bool:
         """Whether a direct call can carry a request. Raises PayloadError if it cannot, and may go in no other way."""
         context = self._context
-        if not context.is_budgetable(bounded=ready.bounded, sureness=ready.sureness):
-            raise unbudgetable(requests.describe(context.db, ready.request.id), bounded=ready.bounded)
+        bounded = ready.request.kind.max_output_tokens is not None
+        if not context.is_budgetable(bounded=bounded, sureness=ready.sureness):
+            raise unbudgetable(requests.describe(context.db, ready.request.id), bounded=bounded)
         if context.fits_direct(load):
             return True
         if not (context.settings.requester.force_direct or route.expired_only):
@@ -403,7 +401,8 @@ class DirectRoad:
             reading = get_endpoint(flight.ready.endpoint).read(reply.body, structured=bool(request.structured))
             used = reading.usage.input_tokens + reading.usage.output_tokens
             self._slow_down(pace, flight, Ending.ANSWERED, used_tokens=used or None)
-            return Judged(request, reading.outcome, reading.usage, reply.status, as_line(reply))
+            expected = flight.load.expected_output_tokens
+            return Judged(request, reading.outcome, reading.usage, reply.status, as_line(reply), expected)
         outcome = judge(reply.error)
         if flight.call.road is Road.FLEX and self._is_flex_closed(flight, outcome):
             self._slow_down(pace, flight, Ending.OTHER, used_tokens=0)
@@ -479,6 +478,7 @@ class DirectRoad:
             booking.sum,
             expected_input_tokens=booking.expected_input_tokens,
             expected_output_tokens=booking.expected_output_tokens,
+            expected_cost_pico=sum(flight.load.expected_cost_pico for flight, _ in part),
             failure=failure,
         )
         self._show(part)
@@ -560,7 +560,7 @@ def close_groups(context: Context, tx: sqlite3.Connection, *, session_id: int | 
                 requests=group.requests,
                 expected_input_tokens=group.expected_input_tokens,
                 expected_output_tokens=group.expected_output_tokens,
-                expected_cost_pico=group.cost_pico,
+                expected_cost_pico=group.expected_cost_pico,
                 failure=group.failure,
                 **figures(group.sum),
             )

@@ -28,7 +28,8 @@ from gpt_batch_api.engine.sweep import ALIVE
 from gpt_batch_api.pricing.cost import dollars
 from gpt_batch_api.sinks.publish import TEMPORARY
 from gpt_batch_api.store import batches, checkup, direct, outbox, pushes, samples, snapshot, tasks
-from gpt_batch_api.store.connection import SCHEMA_VERSION, Store
+from gpt_batch_api.store.connection import Store
+from gpt_batch_api.store.migrations import SCHEMA_VERSION
 from gpt_batch_api.store.quiet import immutable_address, quietly
 from gpt_batch_api.store.tasks import TaskRow
 

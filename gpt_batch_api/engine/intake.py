@@ -15,7 +15,16 @@ from dataclasses import dataclass, replace
 
 from gpt_batch_api.domain.errors import PayloadError
 from gpt_batch_api.domain.events import Problem, RequestsAdded
-from gpt_batch_api.domain.request import GPTRequest, KnownRequest, Load, NewRequest, Prepared, RequestKey, batch_line
+from gpt_batch_api.domain.request import (
+    GPTRequest,
+    Kind,
+    KnownRequest,
+    Load,
+    NewRequest,
+    Prepared,
+    RequestKey,
+    batch_line,
+)
 from gpt_batch_api.endpoints.base import Endpoint, Shape, encode, get_endpoint
 from gpt_batch_api.engine.context import Context
 from gpt_batch_api.planning.batching import LIMIT_SETTINGS, passed_limit
@@ -237,14 +246,17 @@ def unbudgetable(key: RequestKey, *, bounded: bool) -> PayloadError:
 def refuse_oversize(context: Context, new: NewRequest, endpoint: Endpoint) -> None:
     """Raise PayloadError if the request alone is more than a whole batch may be."""
     prepared = new.prepared
-    load = Load(
-        requests=1,
+    kind = Kind(
+        endpoint.path,
+        prepared.model,
+        prepared.max_output_tokens,
+        prepared.output_allowance,
+        context.schema_id(prepared.schema),
+    )
+    load = context.load(
+        kind,
         size_bytes=len(batch_line(10**9, 10**3, endpoint=endpoint.path, body=prepared.body)),
         input_tokens=prepared.input_tokens,
-        output_allowance=prepared.output_allowance,
-        cost_pico=context.expected_cost_pico(
-            prepared.model, input_tokens=prepared.input_tokens, output_allowance=prepared.output_allowance
-        ),
     )
     measure = passed_limit(load, context.limits.batch)
     if measure is not None:

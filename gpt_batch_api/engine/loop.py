@@ -23,6 +23,7 @@ from gpt_batch_api.engine.deadline import Deadline
 from gpt_batch_api.engine.direct import DirectRoad
 from gpt_batch_api.engine.hand import hand
 from gpt_batch_api.engine.intake import Intake
+from gpt_batch_api.engine.shutdowns import warn_of_shutdown
 from gpt_batch_api.planning import next_step as steps
 from gpt_batch_api.planning.admission import Hold, OnServer, Total, admit, admit_direct
 from gpt_batch_api.planning.deadline import Hurry
@@ -199,7 +200,7 @@ class Loop:
         for (endpoint, model), queued in requests.queue_loads(db).items():
             late = expired.get((endpoint, model), Load())
             load = queued - late
-            cost = context.plain_cost_pico(model, load)
+            cost = context.plain_cost_pico(endpoint, model, load)
             weighed = Load(load.requests, load.size_bytes, load.input_tokens, load.output_allowance, cost)
             goes_direct = self._may_go_direct(endpoint, model, load)
             piles.append(
@@ -236,7 +237,8 @@ class Loop:
             self._direct.met_unfit = False
         if self._hurry is Hurry.NONE or self._fits_until.get(pile, now_s) <= now_s:
             tokens, allowance = direct.heaviest(context.db, endpoint=endpoint, model=model)
-            if not context.fits_direct(context.direct_load(model, input_tokens=tokens, output_allowance=allowance)):
+            load = context.heaviest_load(endpoint, model, input_tokens=tokens, output_allowance=allowance)
+            if not context.fits_direct(load):
                 return False
             self._fits_until[pile] = now_s + READ_AGAIN_S
         return True
@@ -247,10 +249,10 @@ class Loop:
         first = direct.first(db, endpoint=endpoint, model=model, least_expiries=least_expiries)
         if first is None:
             return ()
-        tokens, allowance = first
+        tokens, kind = first
         road = self._direct.road_of(steps.Route(endpoint, model, flex=self._hurry is Hurry.FLEX))
         return admit_direct(
-            context.direct_load(model, input_tokens=tokens, output_allowance=allowance, road=road),
+            context.direct_load(kind, input_tokens=tokens, road=road),
             task=_total(ledger.task_total(db)),
             session=_total(ledger.session_total(db, context.session_id)),
             limits=context.limits,
@@ -313,11 +315,14 @@ class Loop:
             case steps.DecideFailure(source):
                 failures.decide(context, source)
             case steps.Seal(endpoint, model):
+                warn_of_shutdown(context, model)
                 seal.seal(context, endpoint=endpoint, model=model)
             case steps.Generate():
                 self._intake.take(self._wanted())
 
     async def _keep_calling(self, step: steps.Direct) -> None:
+        for route in step.routes:
+            warn_of_shutdown(self._context, route.model)
         self._direct.heard = False
         await self._direct.run(step.routes, for_s=step.for_s)
         if self._direct.heard:

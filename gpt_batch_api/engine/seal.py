@@ -36,7 +36,6 @@ def seal(context: Context, *, endpoint: str, model: str) -> None:
             model=model,
             request_ids=chosen.ids,
             load=chosen.load,
-            expected_output_tokens=context.expected_output_tokens(chosen.load.output_allowance),
             file_name=file_name,
             sha256=written.sha256,
             plan=context.plan_fingerprint(model),
@@ -184,11 +183,9 @@ def _choose(context: Context, endpoint: str, model: str) -> Fill:
 def _weighed(context: Context, endpoint: str, model: str) -> Iterator[Weighed]:
     most = context.retrying.max_expiries if context.retrying.may_go_direct else None
     for request in requests.queued(context.db, endpoint=endpoint, model=model, expiries_below=most):
-        if not context.is_budgetable(bounded=request.bounded, sureness=request.sureness):
-            raise unbudgetable(requests.describe(context.db, request.id), bounded=request.bounded)
-        cost = context.expected_cost_pico(
-            model, input_tokens=request.input_tokens, output_allowance=request.output_allowance
-        )
+        bounded = request.kind.max_output_tokens is not None
+        if not context.is_budgetable(bounded=bounded, sureness=request.sureness):
+            raise unbudgetable(requests.describe(context.db, request.id), bounded=bounded)
         yield Weighed(
-            request.id, Load(1, request.size_bytes, request.input_tokens, request.output_allowance, cost_pico=cost)
+            request.id, context.load(request.kind, size_bytes=request.size_bytes, input_tokens=request.input_tokens)
         )

@@ -25,6 +25,7 @@ from gpt_batch_api.engine.disk import disk_explained
 from gpt_batch_api.engine.intake import Intake
 from gpt_batch_api.engine.loop import Loop
 from gpt_batch_api.engine.start import start
+from gpt_batch_api.planning.estimate import Estimate
 from gpt_batch_api.pricing.catalogue import Catalogue, PriceFlags
 from gpt_batch_api.sinks.publish import sync_folder
 from gpt_batch_api.store import snapshot, tasks
@@ -66,6 +67,8 @@ class RunResult:
     over: Over
     snapshot: Snapshot | None
     """None if the task has not begun."""
+    estimate: Estimate | None = None
+    """What is left, if that was asked for (`estimate`)."""
 
 
 async def run_task(
@@ -163,14 +166,8 @@ def _session_end(context: Context) -> Iterator[None]:
 
 def refuse_unbuilt(settings: Settings) -> None:
     """Refuse what this version knows but cannot do yet, rather than silently do something else."""
-    extra = settings.extra
-    wanted = {
-        "estimate": extra.estimate,
-        "wandb": settings.wandb.wandb is True,
-    }
-    for name, is_wanted in wanted.items():
-        if is_wanted:
-            raise SettingError(f"{name} is not available in this version of gpt_batch_api. Leave it out.", name)
+    if settings.wandb.wandb is True:
+        raise SettingError("wandb is not available in this version of gpt_batch_api. Leave it out.", "wandb")
 
 
 def begin_session(store: Store, settings: Settings, *, seams: Seams) -> int:

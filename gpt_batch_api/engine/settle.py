@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from gpt_batch_api.domain.errors import AccountError
-from gpt_batch_api.domain.events import BatchPostponed, BatchSettled
+from gpt_batch_api.domain.events import BatchPostponed, BatchSettled, UsageDiffers
 from gpt_batch_api.domain.outcome import Outcome, Road, Usage, Verdict
+from gpt_batch_api.domain.request import Load
 from gpt_batch_api.endpoints.base import Endpoint, batch_usage, get_endpoint
 from gpt_batch_api.endpoints.verdict import BILLING_CODES, ServerError, judge
 from gpt_batch_api.engine.booking import Booking, Judged, figures
@@ -23,10 +26,13 @@ from gpt_batch_api.engine.enqueued import batch_limit
 from gpt_batch_api.engine.seal import split_if_too_heavy
 from gpt_batch_api.engine.spool import Line, read_in_order
 from gpt_batch_api.engine.weigh import weigh
+from gpt_batch_api.pricing.catalogue import ModelPrices
 from gpt_batch_api.pricing.cost import cost_pico
+from gpt_batch_api.pricing.exact import round_up
 from gpt_batch_api.sinks.publish import remove
 from gpt_batch_api.store import batches, ledger, pushes, responses, tasks
 from gpt_batch_api.store.batches import BatchRow
+from gpt_batch_api.store.responses import Awaiting
 from gpt_batch_api.wire import files as wire_files
 from gpt_batch_api.wire.batches import RemoteBatch, read_batch
 from gpt_batch_api.wire.trouble import Refused
@@ -55,8 +61,9 @@ async def settle(context: Context, batch_id: int) -> None:
     with context.transaction() as tx:
         booking.book_lines(tx, read_in_order(spools, on_broken=booking.tell_broken))
         if vanished:
-            booking.note_vanished(tx)
+            booking.note_vanished()
         booking.book_rest(tx, VANISHED if vanished else UNFINISHED.get(booking.status, MISSING))
+        booking.check_usage(tx)
         booking.close(tx)
         weigh(context, tx)
     for path in spools:
@@ -107,7 +114,12 @@ class _BatchBooking(Booking):
         self._batch = batch
         self._endpoint = get_endpoint(batch.endpoint)
         self.status = status
-        self.vanished_pico = 0
+        self.silent_pico = 0
+        """What was paid without an answer to show for it."""
+        self._silent = Load()
+        """The requests without an answer that may have run."""
+        self._long = Load()
+        """Those of them that are above the long-context step."""
 
     def tell_broken(self, raw: bytes) -> None:
         self.problem("warning", "–", "broken_line", f"a result line could not be read: {raw[:80]!r}")
@@ -135,20 +147,65 @@ class _BatchBooking(Booking):
     def book_rest(self, tx: sqlite3.Connection, outcome: Outcome) -> None:
         """Whoever still waits got no answer."""
         while waiting := responses.unanswered(tx, self._batch.id, limit=PAGE):
+            if outcome.verdict is not Verdict.FREE:
+                self._note_silent(waiting)
             if self._batch.discard:
                 return
             self.book(tx, [Judged(request, outcome) for request in waiting], road=Road.BATCH)
 
-    def note_vanished(self, tx: sqlite3.Connection) -> None:
-        """Answers that are gone were paid for: what they cost is told by the batch's own usage, or as it was expected."""
-        told = batch_usage(batches.report_of(tx, self._batch.id))
-        if told is not None:
-            prices = self._context.catalogue.prices(self._batch.model)
-            self.vanished_pico = max(0, cost_pico(told, prices, road=Road.BATCH) - self.sum.cost_pico)
-            return
+    def _note_silent(self, waiting: Iterable[Awaiting]) -> None:
+        step = self._prices.long_context_above
+        for request in waiting:
+            load = self._context.load(request.kind, size_bytes=0, input_tokens=request.input_tokens)
+            self._silent += load
+            if step is not None and request.input_tokens > step:
+                self._long += load
+
+    def note_vanished(self) -> None:
+        """Answers that are gone were paid for, as it was reserved, unless the batch itself says what they cost."""
         found = self.sum.succeeded + self.sum.retried + self.sum.failed + self.sum.held + self.sum.free
         gone = self._batch.load.requests - found
-        self.vanished_pico = self._batch.load.cost_pico * gone // self._batch.load.requests
+        self.silent_pico = self._batch.load.cost_pico * gone // self._batch.load.requests
+
+    def check_usage(self, tx: sqlite3.Connection) -> None:
+        """Compare what the batch itself says that it used with the sum of its answers; what is more was paid too."""
+        told = batch_usage(batches.report_of(tx, self._batch.id))
+        if told is None or (told.input_tokens, told.output_tokens) == (self.used.input_tokens, self.used.output_tokens):
+            return
+        self.silent_pico = self._cost_of_silence(told)
+        self._context.tell(
+            UsageDiffers(
+                batch=self._batch.id,
+                told_input_tokens=told.input_tokens,
+                told_output_tokens=told.output_tokens,
+                input_tokens=self.used.input_tokens,
+                output_tokens=self.used.output_tokens,
+                cost_pico=self.silent_pico,
+            )
+        )
+
+    def _cost_of_silence(self, told: Usage) -> int:
+        """What the tokens cost that no answer shows.
+
+        No sum can show the long-context step: it is applied to as much of them as those requests were to have above it.
+        """
+        prices, silent, long = self._prices, self._silent, self._long
+        plain = replace(prices, long_context_above=None)
+        read = Usage(
+            input_tokens=max(0, told.input_tokens - self.used.input_tokens),
+            cached_tokens=max(0, told.cached_tokens - self.used.cached_tokens),
+        )
+        said = Usage(output_tokens=max(0, told.output_tokens - self.used.output_tokens))
+        above_in = Fraction(long.input_tokens, silent.input_tokens or 1)
+        above_out = Fraction(long.expected_output_tokens, silent.expected_output_tokens or 1)
+        return round_up(
+            cost_pico(read, plain, road=Road.BATCH) * (1 + (prices.long_input_factor - 1) * above_in)
+            + cost_pico(said, plain, road=Road.BATCH) * (1 + (prices.long_output_factor - 1) * above_out)
+        )
+
+    @property
+    def _prices(self) -> ModelPrices:
+        return self._context.catalogue.prices(self._batch.model)
 
     def book_each(self, tx: sqlite3.Connection, outcomes: Mapping[int, Outcome]) -> None:
         """Book an outcome for the requests on certain lines of the batch file (line → outcome)."""
@@ -159,7 +216,7 @@ class _BatchBooking(Booking):
 
     def close(self, tx: sqlite3.Connection, *, failure: str | None = None) -> None:
         """Settle money and batch, and say how it went."""
-        now = self._context.clock.now()
+        now, load = self._context.clock.now(), self._batch.load
         failure = None if self._batch.discard else failure or self._failure()
         self._settle_money(tx, now)
         batches.settle(tx, self._batch, self.sum, failure=failure, now=now)
@@ -167,14 +224,19 @@ class _BatchBooking(Booking):
             BatchSettled(
                 batch=self._batch.id,
                 status=self.status,
-                requests=self._batch.load.requests,
+                requests=load.requests,
                 expected_input_tokens=self.expected_input_tokens,
-                expected_output_tokens=self.expected_output_tokens,
-                expected_cost_pico=self._batch.load.cost_pico,
+                expected_output_tokens=self._share(load.expected_output_tokens),
+                expected_cost_pico=load.expected_cost_pico,
                 failure=failure,
                 **figures(self.sum),
             )
         )
+
+    def _share(self, expected_output_tokens: int) -> int:
+        """What was expected of the requests that were answered, of all that was expected of the batch."""
+        allowance = self._batch.load.output_allowance
+        return expected_output_tokens * self.answered_allowance // allowance if allowance else 0
 
     def _failure(self) -> str | None:
         if not self.sum.held or self._batch.discard:
@@ -194,9 +256,9 @@ class _BatchBooking(Booking):
             requests=-self.unrun_requests,
             input_tokens=-self.unrun_tokens,
             reserved_pico=-booked.reserved_pico,
-            spent_pico=self.sum.cost_pico + self.vanished_pico,
-            unlinked_pico=self.vanished_pico + (self.sum.cost_pico if batch.discard else 0),
-            note="the result files had vanished" if self.vanished_pico else None,
+            spent_pico=self.sum.cost_pico + self.silent_pico,
+            unlinked_pico=self.silent_pico + (self.sum.cost_pico if batch.discard else 0),
+            note="some answers are not in the result files, but were paid" if self.silent_pico else None,
         )
 
 

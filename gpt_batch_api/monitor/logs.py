@@ -151,6 +151,19 @@ class LogLines:
         if event.failure:
             self._say(logging.ERROR, f"Batch {event.batch} failed: {event.failure}.")
 
+    def _tell_UsageDiffers(self, event: events.UsageDiffers) -> None:  # noqa: N802
+        paid = (
+            f"{dollars(event.cost_pico)} have no answer to show for them, and count as spent"
+            if event.cost_pico
+            else "what the answers say is booked"
+        )
+        self._say(
+            logging.WARNING,
+            f"Batch {event.batch}: the server says that it used {event.told_input_tokens:,} input and "
+            f"{event.told_output_tokens:,} completion tokens, its answers say {event.input_tokens:,} and "
+            f"{event.output_tokens:,}: {paid}.",
+        )
+
     def _tell_DirectSettled(self, event: events.DirectSettled) -> None:  # noqa: N802
         if event.requests:
             self._tell_answers(f"Direct group {event.group}", "answered", event)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator
+from dataclasses import asdict
+from fractions import Fraction
 from typing import Any
 
+from gpt_batch_api.domain.request import Kind
 from gpt_batch_api.domain.settings import Settings
 from gpt_batch_api.domain.states import BatchState, RequestState
 from gpt_batch_api.domain.words import count
@@ -12,13 +16,18 @@ from gpt_batch_api.planning.admission import Limits
 from gpt_batch_api.pricing.cost import dollars
 from gpt_batch_api.store.batches import BatchRow
 from gpt_batch_api.store.snapshot import Snapshot
+from gpt_batch_api.store.spending import summed
+from gpt_batch_api.tokens.calibrate import Suggestion, suggest
+
+MOST_KINDS = 5
+"""So many kinds of requests are told of in the status at most, those with the most answers; a document has all."""
 
 
 def status_lines(snapshot: Snapshot, *, settings: Settings, prefix: str) -> list[str]:
     """The status of a task for people."""
     return [
         line
-        for part in (_task, _requests, _batches, _tokens, _money, _limits, _failures)
+        for part in (_task, _requests, _batches, _tokens, _advice, _money, _spending, _limits, _failures)
         for line in part(snapshot, settings, prefix)
     ]
 
@@ -49,6 +58,7 @@ def status_document(snapshot: Snapshot, *, settings: Settings, prefix: str) -> d
             "completion": answered.output_tokens,
             "longest_completion": answered.longest_output_tokens,
             "completion_ratio": answered.completion_ratio,
+            "kinds": [_kind_document(found, snapshot) for found in _suggestions(snapshot)],
         },
         "money": {
             "spent_pico": booked.spent_pico,
@@ -56,6 +66,25 @@ def status_document(snapshot: Snapshot, *, settings: Settings, prefix: str) -> d
             "unlinked_pico": booked.unlinked_pico,
             "expected_pico": answered.expected_cost_pico,
             "archived_pico": snapshot.archived.spent_pico,
+            "spending": [
+                {
+                    "model": line.model,
+                    "road": line.road,
+                    "attempt": line.attempt,
+                    "verdict": line.verdict,
+                    "reason": line.reason,
+                    **asdict(line.spent),
+                }
+                for line in snapshot.spending
+            ],
+        },
+        "learnt_limits": {
+            model: {
+                "enqueued_tokens": limit.enqueued_tokens,
+                "enqueued_now": _enqueued(snapshot, model),
+                "learnt_at": limit.learnt_at,
+            }
+            for model, limit in snapshot.learnt_limits.items()
         },
         "pushed": {"requests": booked.requests, "input_tokens": booked.input_tokens},
         "output": {"rows": snapshot.rows, "files": [part.file_name for part in snapshot.delivered]},
@@ -132,6 +161,51 @@ def _tokens(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str
     )
 
 
+def _advice(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]:
+    """What to set for the next run, by kind of request, with the evidence."""
+    for found in _suggestions(snapshot)[:MOST_KINDS]:
+        lengths, maximum = found.lengths, found.kind.max_output_tokens
+        present = f"with the present maximum of {maximum:,}" if maximum else "without a maximum, of 2,048"
+        yield (
+            f"  advice     {_kind(found.kind, snapshot)}: max_completion_tokens {found.max_output_tokens:,} and completion ratio "
+            f"{float(found.ratio):.2f} ({present}: {float(found.present_ratio):.2f})"
+        )
+        half, most, nearly = (lengths.quantile(Fraction(percent, 100)) for percent in (50, 90, 99))
+        yield (
+            f"             learnt from {count(lengths.answers, 'answer')}: median {half:,}, 90 % up to {most:,}, "
+            f"99 % up to {nearly:,}, longest {lengths.longest:,}; {lengths.cut_off:,} cut off"
+        )
+
+
+def _suggestions(snapshot: Snapshot) -> list[Suggestion]:
+    found = (suggest(kind, lengths) for kind, lengths in snapshot.lengths.items())
+    return [suggestion for suggestion in found if suggestion is not None]
+
+
+def _kind(kind: Kind, snapshot: Snapshot) -> str:
+    schema = "" if kind.schema_id is None else f", {snapshot.schema_names.get(kind.schema_id, 'schema')}"
+    return f"{kind.model}{schema}"
+
+
+def _kind_document(found: Suggestion, snapshot: Snapshot) -> dict[str, Any]:
+    kind, lengths = found.kind, found.lengths
+    return {
+        "endpoint": kind.endpoint,
+        "model": kind.model,
+        "schema": None if kind.schema_id is None else snapshot.schema_names.get(kind.schema_id),
+        "max_completion_tokens": kind.max_output_tokens,
+        "answers": lengths.answers,
+        "completion_tokens": {
+            "mean": float(lengths.mean),
+            **{f"p{percent}": lengths.quantile(Fraction(percent, 100)) for percent in (50, 90, 95, 99)},
+            "longest": lengths.longest,
+        },
+        "cut_off": lengths.cut_off,
+        "completion_ratio": float(found.present_ratio),
+        "suggested": {"max_completion_tokens": found.max_output_tokens, "completion_ratio": float(found.ratio)},
+    }
+
+
 def _money(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]:
     booked = snapshot.booked
     yield (
@@ -145,6 +219,28 @@ def _money(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]
         )
     if snapshot.archived.spent_pico:
         yield f"             {dollars(snapshot.archived.spent_pico)} spent before the task was wiped"
+
+
+def _spending(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]:
+    """What went where, if there is more than one place; and what was spent in vain."""
+    lines = snapshot.spending
+    paid = [line for line in lines if line.spent.cost_pico]
+    places = summed(paid, lambda line: f"{line.model} {'in batches' if line.road == 'batch' else 'by direct calls'}")
+    if len(places) > 1:
+        yield "             " + ", ".join(f"{dollars(spent.cost_pico)} {name}" for name, spent in places.items())
+    bad = summed([line for line in lines if not line.good and line.spent.cost_pico], lambda line: line.reason)
+    total = sum(line.spent.cost_pico for line in lines)
+    again = sum(line.spent.cost_pico for line in lines if line.attempt > 1)
+    if bad and total:
+        cost = sum(spent.cost_pico for spent in bad.values())
+        reasons = ", ".join(f"{name} {dollars(spent.cost_pico)} ({spent.answers:,})" for name, spent in bad.items())
+        yield f"             {dollars(cost)} ({cost / total:.1%}) for answers that were no good: {reasons}"
+    if again:
+        attempts = summed([line for line in lines if line.attempt > 1], lambda line: line.attempt)
+        told = ", ".join(
+            f"{dollars(spent.cost_pico)} at attempt {number}" for number, spent in sorted(attempts.items())
+        )
+        yield f"             {dollars(again)} ({again / total:.1%}) for retries: {told}"
 
 
 def _limits(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]:
@@ -162,8 +258,21 @@ def _limits(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str
         f"             server: {len(remote):,} of {limits.remote.batches:,} batches, {tokens / 1000:,.0f} of "
         f"{limits.remote.input_tokens / 1000:,.0f} ktokens"
     )
-    for model, limit in sorted(snapshot.model_limits.items()):
-        yield f"             learnt: the server admits {limit:,} enqueued tokens of {model}"
+    for model, limit in snapshot.learnt_limits.items():
+        yield (
+            f"             learnt: the server admits {limit.enqueued_tokens:,} enqueued prompt tokens of {model} "
+            f"({_enqueued(snapshot, model):,} now; it said so on {_moment(limit.learnt_at)})"
+        )
+
+
+def _enqueued(snapshot: Snapshot, model: str) -> int:
+    """Prompt tokens of *model* in batches that the server has not finished."""
+    there = snapshot.batches_in(BatchState.PUSHING, BatchState.REMOTE)
+    return sum(batch.load.input_tokens for batch in there if batch.model == model)
+
+
+def _moment(at: float) -> str:
+    return f"{datetime.datetime.fromtimestamp(at, datetime.UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _failures(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]:

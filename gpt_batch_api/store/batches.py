@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from gpt_batch_api.domain.request import Load
@@ -18,7 +18,7 @@ from gpt_batch_api.store.requests import put_into_batch, return_to_queue
 
 @dataclass(frozen=True)
 class BatchRow:
-    """A batch as the store knows it. `load.cost_pico` is the expected cost."""
+    """A batch as the store knows it. `load.cost_pico` is what a push reserves."""
 
     id: int
     endpoint: str
@@ -28,7 +28,6 @@ class BatchRow:
     sha256: str
     plan: str
     load: Load
-    expected_output_tokens: int
     session_id: int | None
     pushed_at: float | None
     moved_at: float | None
@@ -63,16 +62,14 @@ class Report:
 
 _COLUMNS = (
     "id, endpoint, model, state, file_name, sha256, plan, requests, size_bytes, input_tokens, output_allowance, "
-    "cost_pico, expected_output_tokens, session_id, pushed_at, moved_at, not_before, remote_id, remote_status, "
-    "output_file_id, error_file_id, count_total, count_completed, count_failed, failure, failure_open, discard"
+    "cost_pico, expected_output_tokens, expected_cost_pico, session_id, pushed_at, moved_at, not_before, remote_id, "
+    "remote_status, output_file_id, error_file_id, count_total, count_completed, count_failed, failure, failure_open, discard"
 )
 
 
 def _batch(row: sqlite3.Row) -> BatchRow:
     values = dict(row)
-    load = Load(
-        *(values.pop(name) for name in ("requests", "size_bytes", "input_tokens", "output_allowance", "cost_pico"))
-    )
+    load = Load(**{field.name: values.pop(field.name) for field in fields(Load)})
     return BatchRow(
         **{
             **values,
@@ -112,7 +109,6 @@ def seal(
     model: str,
     request_ids: Sequence[int],
     load: Load,
-    expected_output_tokens: int,
     file_name: str,
     sha256: str,
     plan: str,
@@ -122,10 +118,11 @@ def seal(
     batch_id = tasks.take_batch_number(tx)
     tx.execute(
         "INSERT INTO batch (id, endpoint, model, file_name, sha256, plan, requests, size_bytes, input_tokens, "
-        "output_allowance, cost_pico, expected_output_tokens, sealed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "output_allowance, cost_pico, expected_output_tokens, expected_cost_pico, sealed_at) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             batch_id, endpoint, model, file_name, sha256, plan, load.requests, load.size_bytes, load.input_tokens,
-            load.output_allowance, load.cost_pico, expected_output_tokens, now,
+            load.output_allowance, load.cost_pico, load.expected_output_tokens, load.expected_cost_pico, now,
         ),
     )  # fmt: skip
     put_into_batch(tx, request_ids, batch_id=batch_id)

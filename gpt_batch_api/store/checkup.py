@@ -162,7 +162,19 @@ RULES = (
     ),
     Rule(
         "money",
-        "batches reserve something else than what they are expected to cost while they are under way",
+        "spending is not the sum of the answers",
+        _differ(
+            "model || ' ' || reason",
+            "SELECT * FROM spending WHERE answers > 0",
+            "SELECT model, iif(response.batch_id IS NOT NULL, 'batch', iif(group_id IS NOT NULL, 'direct', 'copy')), "
+            "response.attempt, coalesce(task_verdict, verdict), coalesce(task_reason, response.reason), count(*), "
+            "sum(response.input_tokens), sum(response.output_tokens), sum(cost_pico) "
+            "FROM response JOIN request ON request.id = request_id GROUP BY 1, 2, 3, 4, 5",
+        ),
+    ),
+    Rule(
+        "money",
+        "batches reserve something else than what they were sealed with while they are under way",
         "SELECT 'batch ' || batch.id FROM batch LEFT JOIN (SELECT batch_id, sum(reserved_pico) AS reserved FROM ledger "
         "WHERE batch_id IS NOT NULL GROUP BY 1) ON batch_id = batch.id "
         f"WHERE coalesce(reserved, 0) <> iif({_UNDER_WAY}, cost_pico, 0)",

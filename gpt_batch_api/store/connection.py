@@ -13,20 +13,15 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
-from importlib import resources
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from gpt_batch_api.domain.disk import refused_write
 from gpt_batch_api.domain.errors import InternalError, StateConflict, StoreError, UserError
 from gpt_batch_api.domain.states import legal_moves
+from gpt_batch_api.store.migrations import MIGRATIONS, SCHEMA_VERSION, Migration, packaged, statements
 
 APPLICATION_ID = 0x67504241  # "gPBA": tells our files from other SQLite files
-SCHEMA_VERSION = 1
-
-Migration = str | Callable[[sqlite3.Connection], None]
-MIGRATIONS: Mapping[int, Migration] = {}
-"""How to get from schema version N to N + 1: SQL statements, or a function."""
 
 # After the page size and the like stand three numbers that are the same in every SQLite file: 64 ("@"), 32, 32 (blanks).
 _SQLITE_HEAD = re.compile(rb"SQLite format 3\0.{5}@  .{44}(?P<application_id>.{4})", re.DOTALL)
@@ -300,8 +295,7 @@ def _user_version(db: Connection) -> int:
 
 
 def _create(db: Connection) -> None:
-    schema = resources.files("gpt_batch_api.store").joinpath("schema.sql").read_text(encoding="utf-8")
-    db.executescript(f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    db.executescript(f"BEGIN IMMEDIATE; {packaged('schema.sql')}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 
 
 def _migrate(db: Connection, path: Path, migrations: Mapping[int, Migration], *, version: int, target: int) -> None:
@@ -319,7 +313,7 @@ def _migrate(db: Connection, path: Path, migrations: Mapping[int, Migration], *,
             if callable(migration):
                 migration(db)
             else:
-                for statement in _statements(migration):
+                for statement in statements(migration):
                     db.execute(statement)
         db.execute(f"PRAGMA user_version = {target}")
         db.execute("COMMIT")
@@ -339,18 +333,6 @@ def _put_copy_aside(db: Connection, backup: Path) -> None:
     with closing(sqlite3.connect(partial)) as copy:
         db.backup(copy)
     partial.replace(backup)
-
-
-def _statements(script: str) -> Iterator[str]:
-    """Cut a script into statements; a trigger's body stays whole, and what is left at the end is a statement too."""
-    pending = ""
-    for piece in re.split(r"(?<=;)", script):
-        pending += piece
-        if sqlite3.complete_statement(pending):
-            yield pending
-            pending = ""
-    if pending.strip():
-        yield pending
 
 
 def _refresh_legal_moves(db: Connection) -> None:

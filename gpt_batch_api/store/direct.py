@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gpt_batch_api.domain.outcome import Road
-from gpt_batch_api.domain.request import Load
+from gpt_batch_api.domain.request import Kind, Load
 from gpt_batch_api.store import ledger
 from gpt_batch_api.store.batches import Settlement
 from gpt_batch_api.store.codec import storable, unpack_payload
 from gpt_batch_api.store.connection import expect
+from gpt_batch_api.store.requests import KIND
 from gpt_batch_api.store.responses import Awaiting
 
 
@@ -35,10 +36,12 @@ class Ready:
     """A queued request with all that is needed to send it and to judge its answer."""
 
     request: Awaiting
-    endpoint: str
-    bounded: bool
     sureness: str
     body: bytes
+
+    @property
+    def endpoint(self) -> str:
+        return self.request.kind.endpoint
 
 
 TELLING_GROUP = 20
@@ -52,19 +55,15 @@ def ready(
 ) -> Iterator[Ready]:
     """The next requests in the queue of one endpoint and model, of those that expired at least so often."""
     rows = db.execute(
-        "SELECT request.id, epoch, attempt, expiries, schema_id IS NOT NULL AS structured, input_tokens, "
-        "output_allowance, max_output_tokens IS NOT NULL AS bounded, sureness, body "
+        f"SELECT body, sureness, request.id, epoch, attempt, expiries, input_tokens, {KIND} "
         "FROM request JOIN payload ON request_id = request.id "
-        "WHERE state = 'queued' AND endpoint = ? AND model = ? AND expiries >= ? "
-        f"AND request.id > ? {_EXPIRED if least_expiries else ''} ORDER BY request.id LIMIT ?",
+        "WHERE state = 'queued' AND endpoint = ? AND model = ? AND expiries >= ? AND request.id > ? "
+        f"{_EXPIRED if least_expiries else ''} ORDER BY request.id LIMIT ?",
         (endpoint, model, least_expiries, after_id, limit),
     ).fetchall()
-    for row in rows:
-        request = Awaiting(
-            row["id"], row["epoch"], model, row["attempt"], row["expiries"], bool(row["structured"]),
-            row["input_tokens"], row["output_allowance"],
-        )  # fmt: skip
-        yield Ready(request, endpoint, bool(row["bounded"]), row["sureness"], unpack_payload(db, row["body"]))
+    for body, sureness, request_id, epoch, attempt, expiries, input_tokens, *kind in rows:
+        request = Awaiting(request_id, epoch, attempt, expiries, input_tokens, None, Kind(*kind))
+        yield Ready(request, sureness, unpack_payload(db, body))
 
 
 def expired_loads(db: sqlite3.Connection, *, least_expiries: int) -> dict[tuple[str, str], Load]:
@@ -78,14 +77,14 @@ def expired_loads(db: sqlite3.Connection, *, least_expiries: int) -> dict[tuple[
     return {(endpoint, model): Load(*numbers) for endpoint, model, *numbers in rows}
 
 
-def first(db: sqlite3.Connection, *, endpoint: str, model: str, least_expiries: int = 0) -> tuple[int, int] | None:
-    """(input tokens, output allowance) of the first request in a queue, of those that expired at least so often."""
+def first(db: sqlite3.Connection, *, endpoint: str, model: str, least_expiries: int = 0) -> tuple[int, Kind] | None:
+    """(input tokens, kind) of the first request in a queue, of those that expired at least so often."""
     row = db.execute(
-        "SELECT input_tokens, output_allowance FROM request WHERE state = 'queued' AND endpoint = ? AND model = ? "
+        f"SELECT input_tokens, {KIND} FROM request WHERE state = 'queued' AND endpoint = ? AND model = ? "
         f"AND expiries >= ? {_EXPIRED if least_expiries else ''} ORDER BY id LIMIT 1",
         (endpoint, model, least_expiries),
     ).fetchone()
-    return None if row is None else (row[0], row[1])
+    return None if row is None else (row[0], Kind(*row[1:]))
 
 
 def heaviest(db: sqlite3.Connection, *, endpoint: str, model: str) -> tuple[int, int]:
@@ -234,6 +233,8 @@ class Group:
     requests: int
     input_tokens: int
     cost_pico: int
+    """Reserved."""
+    expected_cost_pico: int
     expected_input_tokens: int
     """Of those that were answered, like the next."""
     expected_output_tokens: int
@@ -246,7 +247,7 @@ _SUMS = (
     "used_input_tokens", "used_output_tokens", "used_output_allowance", "longest_output_tokens", "cost_pico",
 )  # fmt: skip
 _COLUMNS = (
-    "id, requests, input_tokens, cost_pico, expected_input_tokens, expected_output_tokens, "
+    "id, requests, input_tokens, cost_pico, expected_cost_pico, expected_input_tokens, expected_output_tokens, "
     "iif(failure_open, failure, NULL) AS failure, n_succeeded, "
     "n_retried, n_failed, n_held, n_free, used_input_tokens, used_output_tokens, used_output_allowance, "
     "longest_output_tokens, true_cost_pico"
@@ -254,9 +255,9 @@ _COLUMNS = (
 
 
 def _group(row: sqlite3.Row) -> Group:
-    group_id, requests, tokens, cost, expected_in, expected_out, failure, *sums = row
+    group_id, requests, tokens, reserved, cost, expected_in, expected_out, failure, *sums = row
     settlement = Settlement(**dict(zip(_SUMS, sums, strict=True)))
-    return Group(group_id, requests, tokens, cost, expected_in, expected_out, settlement, failure)
+    return Group(group_id, requests, tokens, reserved, cost, expected_in, expected_out, settlement, failure)
 
 
 def any_open_group(db: sqlite3.Connection) -> bool:
@@ -286,20 +287,21 @@ def add_to_group(
     *,
     expected_input_tokens: int,
     expected_output_tokens: int,
+    expected_cost_pico: int,
     failure: str | None,
 ) -> None:
     """Count answers in. The first *failure* stands for the group, and waits for the user."""
     tx.execute(
         "UPDATE direct_group SET requests = requests + ?, input_tokens = input_tokens + ?, cost_pico = cost_pico + ?, "
         "expected_input_tokens = expected_input_tokens + ?, expected_output_tokens = expected_output_tokens + ?, "
-        "n_succeeded = n_succeeded + ?, n_retried = n_retried + ?, "
+        "expected_cost_pico = expected_cost_pico + ?, n_succeeded = n_succeeded + ?, n_retried = n_retried + ?, "
         "n_failed = n_failed + ?, n_held = n_held + ?, n_free = n_free + ?, used_input_tokens = used_input_tokens + ?, "
         "used_output_tokens = used_output_tokens + ?, used_output_allowance = used_output_allowance + ?, "
         "longest_output_tokens = max(longest_output_tokens, ?), true_cost_pico = true_cost_pico + ?, "
         "failure = coalesce(failure, ?), failure_open = max(failure_open, ?) WHERE id = ?",
         (
             len(calls), sum(call.input_tokens for call in calls), sum(call.reserved_pico for call in calls),
-            expected_input_tokens, expected_output_tokens,
+            expected_input_tokens, expected_output_tokens, expected_cost_pico,
             outcome.succeeded, outcome.retried, outcome.failed, outcome.held, outcome.free,
             outcome.used_input_tokens, outcome.used_output_tokens, outcome.used_output_allowance,
             outcome.longest_output_tokens, outcome.cost_pico,

@@ -14,12 +14,13 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from gpt_batch_api.store.connection import SCHEMA_VERSION, Store
+from gpt_batch_api.store.connection import Store
+from gpt_batch_api.store.migrations import SCHEMA_VERSION
 from gpt_batch_api.store.quiet import immutable_address, quietly
 
 _WHOLE = (
     "task", "session", "sample", "response_schema", "request", "batch", "push", "server_file", "model_limit",
-    "direct_call", "direct_group", "response", "output", "delivery", "ledger",
+    "direct_call", "direct_group", "response", "output", "delivery", "answer_kind", "answer_length", "ledger",
 )  # fmt: skip
 _ALIVE = {
     "payload": "request_id IN (SELECT id FROM source.request WHERE state NOT IN ('succeeded', 'failed'))",
@@ -68,7 +69,7 @@ def _fill(db: sqlite3.Connection, source: str) -> None:
     ]
     for name, _ in triggers:
         db.execute(f'DROP TRIGGER "{name}"')
-    for table in (*_WHOLE, "account", "tally", "sample_tally"):
+    for table in (*_WHOLE, "account", "tally", "sample_tally", "spending"):
         _copy_table(db, table, "1")
     for table, condition in _ALIVE.items():
         _copy_table(db, table, condition)

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gpt_batch_api.domain.request import (
+    Kind,
     KnownRequest,
     Load,
     NewRequest,
@@ -19,6 +20,8 @@ from gpt_batch_api.domain.states import RequestState
 from gpt_batch_api.store.codec import pack_payload, unpack_payload
 from gpt_batch_api.store.connection import expect
 
+KIND = "endpoint, model, max_output_tokens, output_allowance, schema_id"
+"""The columns of a request that make a `Kind`, in its order."""
 _LOAD = "requests, size_bytes, input_tokens, output_allowance"
 
 
@@ -29,8 +32,7 @@ class QueuedRequest:
     id: int
     size_bytes: int
     input_tokens: int
-    output_allowance: int
-    bounded: bool
+    kind: Kind
     sureness: str
 
 
@@ -96,10 +98,17 @@ def _schema_id(tx: sqlite3.Connection, schema: ResponseSchema) -> int:
         "INSERT OR IGNORE INTO response_schema (name, json, python) VALUES (?, ?, ?)",
         (schema.name, schema.json, schema.python or ""),
     )
-    found: int = tx.execute(
-        "SELECT id FROM response_schema WHERE json = ? AND python = ?", (schema.json, schema.python or "")
-    ).fetchone()[0]
+    found = find_schema(tx, schema)
+    assert found is not None
     return found
+
+
+def find_schema(db: sqlite3.Connection, schema: ResponseSchema) -> int | None:
+    """The number of a response schema; None if the store does not know it."""
+    row = db.execute(
+        "SELECT id FROM response_schema WHERE json = ? AND python = ?", (schema.json, schema.python or "")
+    ).fetchone()
+    return None if row is None else int(row[0])
 
 
 def response_schemas(db: sqlite3.Connection, ids: Collection[int]) -> dict[int, ResponseSchema]:
@@ -136,12 +145,12 @@ def queued(
 ) -> Iterator[QueuedRequest]:
     """The queue of one endpoint and model, oldest first, read as it is consumed; without what expired too often."""
     rows = db.execute(
-        "SELECT id, size_bytes, input_tokens, output_allowance, max_output_tokens IS NOT NULL, sureness FROM request "
+        f"SELECT id, size_bytes, input_tokens, sureness, {KIND} FROM request "
         "WHERE state = 'queued' AND endpoint = ? AND model = ? AND (? IS NULL OR expiries < max(1, ?)) ORDER BY id",
         (endpoint, model, expiries_below, expiries_below),
     )
-    for request_id, size_bytes, input_tokens, allowance, bounded, sureness in rows:
-        yield QueuedRequest(request_id, size_bytes, input_tokens, allowance, bool(bounded), sureness)
+    for request_id, size_bytes, input_tokens, sureness, *kind in rows:
+        yield QueuedRequest(request_id, size_bytes, input_tokens, Kind(*kind), sureness)
 
 
 def describe(db: sqlite3.Connection, request_id: int) -> RequestKey:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from gpt_batch_api.domain.hooks import Ended, ToHand
 from gpt_batch_api.domain.outcome import Outcome, Source, Usage, Verdict
-from gpt_batch_api.domain.request import RequestKey, ResponseSchema
+from gpt_batch_api.domain.request import Kind, RequestKey, ResponseSchema
 from gpt_batch_api.domain.states import RequestState
 from gpt_batch_api.store import twins
 from gpt_batch_api.store.codec import pack, storable, unpack
 from gpt_batch_api.store.connection import expect
-from gpt_batch_api.store.requests import response_schemas
+from gpt_batch_api.store.requests import KIND, response_schemas
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,21 @@ class Awaiting:
 
     id: int
     epoch: int
-    model: str
     attempt: int
     expiries: int
-    structured: bool
     input_tokens: int
     """Estimated."""
-    output_allowance: int
-    line: int | None = None
+    line: int | None
     """In its batch file, from 1; None: it went by a direct call."""
+    kind: Kind
+
+    @property
+    def model(self) -> str:
+        return self.kind.model
+
+    @property
+    def structured(self) -> bool:
+        return self.kind.schema_id is not None
 
 
 @dataclass(frozen=True)
@@ -50,12 +56,12 @@ class Answer:
     raw: bytes | None = None
 
 
-_AWAITING = "id, epoch, model, attempt, expiries, schema_id IS NOT NULL, input_tokens, output_allowance, line"
+_AWAITING = f"id, epoch, attempt, expiries, input_tokens, line, {KIND}"
 
 
 def _awaiting(row: sqlite3.Row) -> Awaiting:
-    request_id, epoch, model, attempt, expiries, structured, input_tokens, output_allowance, line = row
-    return Awaiting(request_id, epoch, model, attempt, expiries, bool(structured), input_tokens, output_allowance, line)
+    request_id, epoch, attempt, expiries, input_tokens, line, *kind = row
+    return Awaiting(request_id, epoch, attempt, expiries, input_tokens, line, Kind(*kind))
 
 
 def awaiting(db: sqlite3.Connection, batch_id: int, request_ids: Iterable[int]) -> dict[int, Awaiting]:

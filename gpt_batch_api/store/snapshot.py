@@ -13,15 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpt_batch_api.domain.delivery import Delivered
-from gpt_batch_api.domain.request import Load
+from gpt_batch_api.domain.request import Kind, Load
 from gpt_batch_api.domain.states import BatchState, RequestState
-from gpt_batch_api.store import batches, direct, ledger, outbox, tasks
+from gpt_batch_api.store import batches, direct, ledger, lengths, outbox, spending, tasks
 from gpt_batch_api.store import requests as stored_requests
 from gpt_batch_api.store.batches import BatchRow
 from gpt_batch_api.store.connection import connect_readonly, explained, is_new
 from gpt_batch_api.store.direct import Group
 from gpt_batch_api.store.ledger import Booked
-from gpt_batch_api.store.tasks import Session, TaskRow
+from gpt_batch_api.store.spending import Line
+from gpt_batch_api.store.tasks import ModelLimit, Session, TaskRow
+from gpt_batch_api.tokens.calibrate import Lengths
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,12 @@ class Snapshot:
     archived: Booked
     session_booked: Booked
     answered: Answered
-    model_limits: Mapping[str, int]
+    lengths: Mapping[Kind, Lengths]
+    """How long answers were, by kind of request; those with the most answers first."""
+    spending: tuple[Line, ...]
+    """What the stored answers cost, by model, road, attempt and outcome."""
+    schema_names: Mapping[int, str]
+    learnt_limits: Mapping[str, ModelLimit]
     delivered: tuple[Delivered, ...]
     rows: int
     """Output rows delivered."""
@@ -131,7 +138,10 @@ def _take(db: sqlite3.Connection) -> Snapshot:
         archived=ledger.archived_total(db),
         session_booked=ledger.session_total(db, session.id) if session else Booked(),
         answered=_answered(db),
-        model_limits=tasks.model_limits(db),
+        lengths=lengths.learnt(db),
+        spending=spending.lines(db),
+        schema_names=dict(db.execute("SELECT id, name FROM response_schema").fetchall()),
+        learnt_limits=tasks.learnt_limits(db),
         delivered=delivered,
         rows=sum(part.rows for part in delivered),
     )
@@ -151,12 +161,12 @@ def _finished_batches(db: sqlite3.Connection) -> int:
 
 def _answered(db: sqlite3.Connection) -> Answered:
     row = db.execute(
-        "SELECT count(*), coalesce(sum(cost_pico), 0), coalesce(sum(true_cost_pico), 0), "
+        "SELECT count(*), coalesce(sum(expected_cost_pico), 0), coalesce(sum(true_cost_pico), 0), "
         "coalesce(sum(used_input_tokens), 0), coalesce(sum(used_output_tokens), 0), "
         "coalesce(sum(used_output_allowance), 0), coalesce(max(longest_output_tokens), 0) FROM ("
-        "SELECT cost_pico, true_cost_pico, used_input_tokens, used_output_tokens, used_output_allowance, "
+        "SELECT expected_cost_pico, true_cost_pico, used_input_tokens, used_output_tokens, used_output_allowance, "
         "longest_output_tokens FROM batch WHERE settled_at IS NOT NULL AND discard = 0 "
-        "UNION ALL SELECT cost_pico, true_cost_pico, used_input_tokens, used_output_tokens, used_output_allowance, "
+        "UNION ALL SELECT expected_cost_pico, true_cost_pico, used_input_tokens, used_output_tokens, used_output_allowance, "
         "longest_output_tokens FROM direct_group WHERE requests > 0)"
     ).fetchone()
     return Answered(*row)

@@ -140,6 +140,20 @@ def sessions_before(db: sqlite3.Connection, session_id: int) -> int:
     return count
 
 
+@dataclass(frozen=True)
+class ModelLimit:
+    """How many enqueued prompt tokens of a model the server admits, as it said, and when."""
+
+    enqueued_tokens: int
+    learnt_at: float
+
+
+def learnt_limits(db: sqlite3.Connection) -> dict[str, ModelLimit]:
+    """All limits that were learnt, by model."""
+    rows = db.execute("SELECT model, enqueued_tokens, learnt_at FROM model_limit ORDER BY model")
+    return {model: ModelLimit(tokens, learnt_at) for model, tokens, learnt_at in rows}
+
+
 def model_limits(db: sqlite3.Connection, *, learnt_after: float = 0.0) -> dict[str, int]:
     """Enqueued input tokens that the server admits, by model, as learnt from its refusals after some moment."""
     rows = db.execute("SELECT model, enqueued_tokens FROM model_limit WHERE learnt_at > ?", (learnt_after,))

@@ -135,11 +135,13 @@ def _forget_task(tx: sqlite3.Connection) -> Wiped:
     for table in (
         "output", "raw_response", "response", "payload", "request", "sample", "response_schema",
         "direct_call", "direct_group", "server_file", "push", "batch", "delivery", "event", "model_limit",
+        "answer_length", "answer_kind",
     ):  # fmt: skip
         tx.execute(f"DELETE FROM {table}")
     drop_unused_content(tx)
     tx.execute("DELETE FROM tally")
     tx.execute("DELETE FROM sample_tally")
+    tx.execute("DELETE FROM spending")
     tx.execute(
         "UPDATE task SET era = era + 1, generation = generation + 1, server = NULL, complete = 0, postprocessed = NULL"
     )

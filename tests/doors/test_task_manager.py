@@ -444,7 +444,6 @@ def test_files_of_another_task_class_are_refused(server: SandboxProcess, tasks: 
 @pytest.mark.parametrize(
     "values",
     [
-        {"estimate": True},
         {"wandb": True},
     ],
 )

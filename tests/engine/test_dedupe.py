@@ -29,14 +29,14 @@ def calls(server: SandboxProcess) -> int:
     return requests
 
 
-def check_all_answered(tasks: Path, *, count: int = 12) -> None:
-    """One row for each sample; all of the same word say the same."""
+def check_all_answered(tasks: Path, *, count: int = 12, in_vain: bool = False) -> None:
+    """One row for each sample; all of the same word say the same. *in_vain*: something was paid that never came."""
     rows = rows_of(tasks)
     assert sorted(row["key"] for row in rows) == [f"word-{index:05}" for index in range(count)]
     assert {(int(row["key"][-5:]) % 4, row["word"]) for row in rows} == {(n, f"word {n}") for n in range(4)}
     spent, reserved, unlinked, linked = books(tasks)
-    assert spent == linked > 0
-    assert reserved == unlinked == 0
+    assert spent == linked + unlinked > 0
+    assert (reserved, unlinked > 0) == (0, in_vain)
 
 
 @pytest.mark.parametrize("road", [{}, {"force_direct": True}, {"max_batch_requests": 2}])
@@ -126,7 +126,7 @@ def test_a_bad_answer_is_mended_before_it_is_shared(weather: Any, tasks: Path) -
     """A missing line is asked again; the twins wait."""
     with weather("lines: [{fault: missing, nth: [1]}]") as server:
         assert Repeated(settings_for(server, tasks), dedupe=True).run()
-    check_all_answered(tasks)
+    check_all_answered(tasks, in_vain=True)
     assert query(tasks, "SELECT count(*) FROM response WHERE verdict = 'retryable'") == [(1,)]
 
 

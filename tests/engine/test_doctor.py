@@ -289,10 +289,15 @@ DAMAGE = {
         "money",
         "1 sums differ: what the ledger calls spent is not what all answers cost, and what has no answer to show for it",
     ),
+    "what it was for": (
+        "UPDATE spending SET cost_pico = cost_pico + 1",
+        "money",
+        "1 spending is not the sum of the answers: gpt-4o-mini ok",
+    ),
     "a reservation": (
         "DELETE FROM ledger WHERE kind = 'settle' AND batch_id = 1",
         "money",
-        "1 batches reserve something else than what they are expected to cost while they are under way: batch 1",
+        "1 batches reserve something else than what they were sealed with while they are under way: batch 1",
     ),
     "a direct reservation": (
         "INSERT INTO ledger (at, era, session_id, kind, reserved_pico) VALUES (0, 1, 1, 'reserve', 5)",

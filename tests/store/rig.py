@@ -135,7 +135,8 @@ class Desk:
             "WHERE id IN (SELECT value FROM json_each(?))",
             (json.dumps(list(request_ids)),),
         ).fetchone()
-        load = Load(len(request_ids), size, tokens, allowance, cost_pico=EXPECTED_PICO * len(request_ids))
+        reserved = EXPECTED_PICO * len(request_ids)
+        load = Load(len(request_ids), size, tokens, allowance, reserved, allowance // 2, reserved // 2)
         with self.store.transaction() as tx:
             return batches.seal(
                 tx,
@@ -143,7 +144,6 @@ class Desk:
                 model=MODEL,
                 request_ids=request_ids,
                 load=load,
-                expected_output_tokens=allowance // 2,
                 file_name="batch.jsonl",
                 sha256="0" * 64,
                 plan="plan",

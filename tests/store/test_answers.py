@@ -9,10 +9,12 @@ import pytest
 from gpt_batch_api.domain.errors import InternalError
 from gpt_batch_api.domain.hooks import Ended, ToHand
 from gpt_batch_api.domain.outcome import SUCCESS, Outcome, Source, Usage, Verdict
+from gpt_batch_api.domain.request import Kind
 from gpt_batch_api.domain.states import RequestState
 from gpt_batch_api.store import responses
 from gpt_batch_api.store.responses import Answer, Awaiting
 from tests.store.rig import (
+    CHAT,
     FATAL,
     NOW,
     REJECTED,
@@ -49,10 +51,8 @@ def test_answers_are_awaited_with_what_is_needed_to_judge_them(desk: Desk) -> No
     batch_id, ids = ended(desk, "a", "b")
     other_batch, others = ended(desk, "c")
     found = responses.awaiting(desk.db, batch_id, [*ids, *others, 999])
-    assert found == {
-        ids[0]: Awaiting(ids[0], 1, "gpt-4o-mini", 1, 0, False, 7, 20, 1),
-        ids[1]: Awaiting(ids[1], 1, "gpt-4o-mini", 1, 0, False, 7, 20, 2),
-    }
+    kind = Kind(CHAT, "gpt-4o-mini", 20, 20)
+    assert found == {ids[0]: Awaiting(ids[0], 1, 1, 0, 7, 1, kind), ids[1]: Awaiting(ids[1], 1, 1, 0, 7, 2, kind)}
     assert list(responses.awaiting(desk.db, other_batch, ids)) == []
 
 

@@ -48,7 +48,7 @@ def test_a_sealed_batch_holds_its_requests_line_by_line(desk: Desk) -> None:
     size = desk.one("SELECT sum(size_bytes) FROM request WHERE batch_id = ?", batch_id)
     batch = desk.batch(batch_id)
     assert (batch.endpoint, batch.model, batch.state) == (CHAT, MODEL, BatchState.SEALED)
-    assert batch.load == Load(2, size, 14, 40, 200)
+    assert batch.load == Load(2, size, 14, 40, 200, 20, 100)
     assert desk.table("SELECT line, id FROM request WHERE batch_id = ? ORDER BY line", batch_id) == [
         (1, ids[2]),
         (2, ids[0]),

@@ -19,8 +19,9 @@ from gpt_batch_api.domain.outcome import Source
 from gpt_batch_api.domain.request import RequestKey
 from gpt_batch_api.domain.states import RequestState
 from gpt_batch_api.store import ledger, pushes, requests, responses, snapshot, tasks, wipe
-from gpt_batch_api.store.connection import SCHEMA_VERSION, Store
+from gpt_batch_api.store.connection import Store
 from gpt_batch_api.store.dry_copy import copy_for_dry_run
+from gpt_batch_api.store.migrations import SCHEMA_VERSION
 from tests.store.rig import CHAT, MODEL, NOW, Desk, body_of, desk_at, dump, fatal, folder_hashes, good, new_request
 
 IMAGE = body_of("look", url="data:image/png;base64," + "A" * 3000)

@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 
 from gpt_batch_api.domain.errors import StoreError, UserError
-from gpt_batch_api.store.connection import MIGRATIONS, SCHEMA_VERSION, Migration, Store
+from gpt_batch_api.store.connection import Store
+from gpt_batch_api.store.migrations import MIGRATIONS, SCHEMA_VERSION, Migration
 from tests.store.rig import desk_at, dump, folder_hashes
 
+V = SCHEMA_VERSION
+"""The present schema, which is the old one in most of these tests."""
 GOOD = """
 ALTER TABLE task ADD COLUMN colour TEXT;
 CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;
@@ -35,7 +38,7 @@ def old(path: Path) -> dict[str, list[tuple[Any, ...]]]:
         return dump(desk.db)
 
 
-def backup_of(path: Path, version: int = 1) -> Path:
+def backup_of(path: Path, version: int = SCHEMA_VERSION) -> Path:
     return path.with_name(f"{path.stem}.schema{version}{path.suffix}")
 
 
@@ -61,8 +64,8 @@ def test_there_is_a_migration_for_every_step(path: Path) -> None:
 @pytest.mark.usefixtures("old")
 def test_an_older_store_is_migrated(path: Path) -> None:
     """All statements are carried out, a trigger's body and texts with semicolons stay whole, the version is raised."""
-    migrate(path, {1: GOOD})
-    assert version_of(path) == 2
+    migrate(path, {V: GOOD})
+    assert version_of(path) == V + 1
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("SELECT text FROM note").fetchall() == [("half a sentence; and its other half",)]
         assert db.execute("SELECT colour, complete FROM task").fetchall() == [("red; or 'blue'", 1)]
@@ -70,8 +73,8 @@ def test_an_older_store_is_migrated(path: Path) -> None:
 
 def test_a_copy_of_the_older_store_is_kept(path: Path, old: dict[str, list[tuple[Any, ...]]]) -> None:
     """The copy is complete and opens as a store of the older version."""
-    migrate(path, {1: GOOD})
-    assert version_of(backup_of(path)) == 1
+    migrate(path, {V: GOOD})
+    assert version_of(backup_of(path)) == V
     assert contents(backup_of(path)) == old
     Store.open(backup_of(path)).close()
 
@@ -84,21 +87,21 @@ def test_the_copy_holds_what_was_still_in_the_journal(path: Path) -> None:
         twin.write_bytes(path.read_bytes())
         twin.with_name(twin.name + "-wal").write_bytes(path.with_name(path.name + "-wal").read_bytes())
         expected = dump(desk.db)
-    migrate(twin, {1: GOOD})
+    migrate(twin, {V: GOOD})
     assert contents(backup_of(twin)) == expected
 
 
 @pytest.mark.usefixtures("old")
 def test_nothing_but_the_copy_is_left_beside_the_store(path: Path) -> None:
     """No half-written copy, no journal."""
-    migrate(path, {1: GOOD})
+    migrate(path, {V: GOOD})
     assert sorted(file.name for file in path.parent.iterdir()) == sorted([path.name, backup_of(path).name])
 
 
 def test_a_present_store_is_not_copied(path: Path, old: dict[str, list[tuple[Any, ...]]]) -> None:
     """Only a migration makes a copy."""
     Store.open(path).close()
-    migrate(path, {0: ""})
+    migrate(path, {V - 1: ""})
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     assert contents(path) == old
 
@@ -106,25 +109,25 @@ def test_a_present_store_is_not_copied(path: Path, old: dict[str, list[tuple[Any
 @pytest.mark.parametrize("bad", [BAD, "CREATE TABLE half (id INTEGER); nonsense;"], ids=["second", "syntax"])
 def test_a_failed_migration_changes_nothing(path: Path, old: dict[str, list[tuple[Any, ...]]], bad: str) -> None:
     """The second statement fails, so the first has not happened either; the error says so in one line."""
-    with pytest.raises(StoreError, match=r"schema 1 to 2.*unchanged"):
-        migrate(path, {1: bad})
-    assert version_of(path) == 1
+    with pytest.raises(StoreError, match=rf"schema {V} to {V + 1}.*unchanged"):
+        migrate(path, {V: bad})
+    assert version_of(path) == V
     assert contents(path) == old
 
 
 def test_a_later_step_that_fails_takes_back_the_earlier_ones(path: Path, old: dict[str, list[tuple[Any, ...]]]) -> None:
     """All steps together are one transaction: a store is never left in between."""
-    with pytest.raises(StoreError, match="schema 1 to 3"):
-        migrate(path, {1: GOOD, 2: BAD})
-    assert version_of(path) == 1
+    with pytest.raises(StoreError, match=f"schema {V} to {V + 2}"):
+        migrate(path, {V: GOOD, V + 1: BAD})
+    assert version_of(path) == V
     assert contents(path) == old
 
 
 def test_a_missing_step_changes_nothing(path: Path, old: dict[str, list[tuple[Any, ...]]]) -> None:
     """Without a way from one version to the next the store stays as it is, no copy is made, and it is said clearly."""
-    with pytest.raises(StoreError, match="no way from schema 1 to 2"):
-        migrate(path, {2: GOOD})
-    assert version_of(path) == 1
+    with pytest.raises(StoreError, match=f"no way from schema {V} to {V + 1}"):
+        migrate(path, {V + 1: GOOD})
+    assert version_of(path) == V
     assert contents(path) == old
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
@@ -133,17 +136,17 @@ def test_a_missing_step_changes_nothing(path: Path, old: dict[str, list[tuple[An
 def test_a_failed_migration_can_be_tried_again(path: Path) -> None:
     """With a corrected version of the library."""
     with pytest.raises(StoreError):
-        migrate(path, {1: BAD})
-    migrate(path, {1: GOOD})
-    assert version_of(path) == 2
+        migrate(path, {V: BAD})
+    migrate(path, {V: GOOD})
+    assert version_of(path) == V + 1
 
 
 def test_a_store_is_migrated_over_several_versions(path: Path, old: dict[str, list[tuple[Any, ...]]]) -> None:
     """One step after the other; the copy is of the version that was found."""
-    migrate(path, {1: GOOD, 2: "ALTER TABLE note ADD COLUMN more TEXT;", 3: "DROP TABLE note;"})
-    assert version_of(path) == 4
+    migrate(path, {V: GOOD, V + 1: "ALTER TABLE note ADD COLUMN more TEXT;", V + 2: "DROP TABLE note;"})
+    assert version_of(path) == V + 3
     assert contents(backup_of(path)) == old
-    assert not backup_of(path, 2).exists()
+    assert not backup_of(path, V + 1).exists()
 
 
 @pytest.mark.usefixtures("old")
@@ -155,7 +158,7 @@ def test_a_migration_may_be_a_function(path: Path) -> None:
         db.execute("ALTER TABLE task ADD COLUMN colour TEXT")
         db.execute("UPDATE task SET colour = 'green'")
 
-    migrate(path, {1: paint})
+    migrate(path, {V: paint})
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("SELECT colour FROM task").fetchone() == ("green",)
 
@@ -172,15 +175,15 @@ def test_a_migration_function_that_raises_changes_nothing(
 
     expected = StoreError if isinstance(error, ValueError) else type(error)
     with pytest.raises(expected):
-        migrate(path, {1: fail})
-    assert version_of(path) == 1
+        migrate(path, {V: fail})
+    assert version_of(path) == V
     assert contents(path) == old
 
 
 @pytest.mark.usefixtures("old")
 def test_a_last_statement_without_a_semicolon_is_carried_out(path: Path) -> None:
     """A store must never claim a version whose statements it has not seen."""
-    migrate(path, {1: "ALTER TABLE task ADD COLUMN colour TEXT"})
+    migrate(path, {V: "ALTER TABLE task ADD COLUMN colour TEXT"})
     with closing(sqlite3.connect(path)) as db:
         assert "colour" in [row[1] for row in db.execute("PRAGMA table_info(task)")]
 
@@ -188,24 +191,24 @@ def test_a_last_statement_without_a_semicolon_is_carried_out(path: Path) -> None
 @pytest.mark.parametrize("cut", ["CREATE TABLE half (id", "SELECT 'half a text", "UPDATE task SET complete = 1; DROP"])
 def test_a_statement_that_was_cut_off_is_refused(path: Path, old: dict[str, list[tuple[Any, ...]]], cut: str) -> None:
     """Loudly, rather than left out."""
-    with pytest.raises(StoreError, match=r"schema 1 to 2.*unchanged"):
-        migrate(path, {1: cut})
-    assert version_of(path) == 1
+    with pytest.raises(StoreError, match=rf"schema {V} to {V + 1}.*unchanged"):
+        migrate(path, {V: cut})
+    assert version_of(path) == V
     assert contents(path) == old
 
 
 @pytest.mark.usefixtures("old")
 def test_blanks_and_comments_at_the_end_are_no_statement(path: Path) -> None:
     """Nothing is left of them to be carried out."""
-    migrate(path, {1: GOOD + "\n\n  -- the end\n"})
-    assert version_of(path) == 2
+    migrate(path, {V: GOOD + "\n\n  -- the end\n"})
+    assert version_of(path) == V + 1
 
 
 @pytest.mark.usefixtures("old")
 def test_a_half_written_copy_of_an_earlier_attempt_is_no_trouble(path: Path) -> None:
     """The process was killed while it copied; the next one begins anew."""
     backup_of(path).with_name(backup_of(path).name + ".part").write_bytes(b"SQLite format 3\0 half")
-    migrate(path, {1: GOOD})
+    migrate(path, {V: GOOD})
     assert sorted(file.name for file in path.parent.iterdir()) == sorted([path.name, backup_of(path).name])
 
 
@@ -213,11 +216,11 @@ def test_a_half_written_copy_of_an_earlier_attempt_is_no_trouble(path: Path) -> 
 def test_the_copy_is_of_this_migration_not_of_an_earlier_attempt(path: Path) -> None:
     """A migration failed, the older version was used for some days more, and then it works: the days are in the copy."""
     with pytest.raises(StoreError):
-        migrate(path, {1: BAD})
+        migrate(path, {V: BAD})
     with desk_at(path) as desk:
         desk.add("made later")
         expected = dump(desk.db)
-    migrate(path, {1: GOOD})
+    migrate(path, {V: GOOD})
     assert contents(backup_of(path)) == expected
 
 
@@ -231,7 +234,7 @@ def test_the_copy_is_complete_while_somebody_reads(path: Path) -> None:
             desk.add("b", "c")
             expected = dump(desk.db)
             desk.store.close()
-            migrate(path, {1: GOOD})
+            migrate(path, {V: GOOD})
             reader.execute("COMMIT")
     assert contents(backup_of(path)) == expected
 
@@ -248,7 +251,7 @@ def test_a_new_store_needs_no_migration(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("old")
 def test_a_migrated_store_is_opened_without_another_migration(path: Path) -> None:
     """The second opening finds the version there and leaves every byte."""
-    migrations: dict[int, Migration] = {1: GOOD}
+    migrations: dict[int, Migration] = {V: GOOD}
     migrate(path, migrations)
     before = folder_hashes(path.parent)
     migrate(path, migrations)
@@ -258,6 +261,6 @@ def test_a_migrated_store_is_opened_without_another_migration(path: Path) -> Non
 def test_a_migrated_store_is_refused_by_the_older_version(path: Path) -> None:
     """Who knows only the older schema must not touch it."""
     Store.open(path).close()
-    migrate(path, {1: GOOD})
+    migrate(path, {V: GOOD})
     with pytest.raises(StoreError, match="newer"):
         Store.open(path)

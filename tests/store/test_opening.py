@@ -12,7 +12,8 @@ import pytest
 from gpt_batch_api.domain.errors import StoreError
 from gpt_batch_api.domain.states import legal_moves
 from gpt_batch_api.store import requests, snapshot
-from gpt_batch_api.store.connection import SCHEMA_VERSION, Store, connect, connect_readonly
+from gpt_batch_api.store.connection import Store, connect, connect_readonly
+from gpt_batch_api.store.migrations import SCHEMA_VERSION
 from tests.store.rig import Desk, desk_at, dump, folder_hashes
 
 PAGE = 4096

@@ -729,6 +729,20 @@ class Life(RuleBasedStateMachine):
         assert set(empty) <= {(0, 0, 0)}
 
     @invariant()
+    def spending_equals_a_recount(self) -> None:
+        """By model, road, attempt and outcome; together it is what the answers cost."""
+        recount = self.desk.table(
+            "SELECT model, iif(response.batch_id IS NOT NULL, 'batch', iif(group_id IS NOT NULL, 'direct', 'copy')), "
+            "response.attempt, "
+            "coalesce(task_verdict, verdict), coalesce(task_reason, response.reason), count(*), "
+            "sum(response.input_tokens), sum(response.output_tokens), sum(cost_pico) "
+            "FROM response JOIN request ON request.id = request_id GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5"
+        )
+        assert self.desk.table("SELECT * FROM spending WHERE answers > 0 ORDER BY 1, 2, 3, 4, 5") == recount
+        empty = self.desk.table("SELECT input_tokens, output_tokens, cost_pico FROM spending WHERE answers = 0")
+        assert set(empty) <= {(0, 0, 0)}
+
+    @invariant()
     def samples_have_the_right_status(self) -> None:
         expected = []
         for key, sample in self.samples.items():

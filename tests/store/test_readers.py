@@ -11,6 +11,7 @@ import pytest
 
 from gpt_batch_api.store import requests, snapshot
 from gpt_batch_api.store.connection import connect_readonly
+from gpt_batch_api.store.migrations import SCHEMA_VERSION
 from tests.store.rig import Desk, dump, new_request
 
 MANY = [new_request(f"sample-{number}") for number in range(3000)]
@@ -89,7 +90,7 @@ def test_a_reader_can_change_nothing(desk: Desk, reader: sqlite3.Connection, sql
     with pytest.raises(sqlite3.OperationalError):
         reader.execute(sql)
     assert dump(desk.db) == before
-    assert desk.one("PRAGMA user_version") == 1
+    assert desk.one("PRAGMA user_version") == SCHEMA_VERSION
     assert desk.one("PRAGMA journal_mode") == "wal"
 
 

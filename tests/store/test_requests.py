@@ -277,7 +277,10 @@ def test_each_model_has_its_own_queue(desk: Desk) -> None:
 def test_the_queue_tells_which_requests_set_a_maximum(desk: Desk) -> None:
     """strict_budget refuses those that do not; they are weighed with an assumed one."""
     desk.add(new_request("a", max_output_tokens=9), new_request("b", max_output_tokens=None))
-    found = [(item.bounded, item.output_allowance) for item in requests.queued(desk.db, endpoint=CHAT, model=MODEL)]
+    found = [
+        (item.kind.max_output_tokens is not None, item.kind.output_allowance)
+        for item in requests.queued(desk.db, endpoint=CHAT, model=MODEL)
+    ]
     assert found == [(True, 9), (False, ASSUMED_MAX_OUTPUT_TOKENS)]
 
 

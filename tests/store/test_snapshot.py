@@ -13,6 +13,7 @@ from gpt_batch_api.domain.states import BatchState, RequestState
 from gpt_batch_api.store import snapshot, tasks
 from gpt_batch_api.store.connection import Store, connect_readonly
 from gpt_batch_api.store.ledger import Booked
+from gpt_batch_api.store.tasks import ModelLimit
 from tests.store.rig import NOW, Desk, expired, fatal, good, retried, statements
 
 
@@ -70,7 +71,7 @@ def test_money_is_told(desk: Desk) -> None:
     taken = snapshot.take(desk.db)
     assert taken.booked == taken.session_booked == Booked(5, 42, 100, 88, 0)
     assert taken.archived == Booked()
-    assert (taken.answered.cost_pico, taken.answered.expected_cost_pico, taken.answered.batches) == (88, 500, 2)
+    assert (taken.answered.cost_pico, taken.answered.expected_cost_pico, taken.answered.batches) == (88, 250, 2)
 
 
 def test_the_money_of_a_session_is_its_own(desk: Desk) -> None:
@@ -105,7 +106,7 @@ def test_deliveries_and_limits_are_told(desk: Desk) -> None:
     scene(desk)
     taken = snapshot.take(desk.db)
     assert (taken.rows, [part.file_name for part in taken.delivered]) == (1, ["toy_output.jsonl"])
-    assert taken.model_limits == {"m": 5}
+    assert taken.learnt_limits == {"m": ModelLimit(5, NOW)}
 
 
 def test_the_archive_is_told_after_a_wipe(desk: Desk) -> None:
@@ -140,7 +141,7 @@ def test_a_look_within_a_transaction_sees_what_it_has_done(desk: Desk) -> None:
     """And leaves it open."""
     with desk.store.transaction() as tx:
         tasks.learn_model_limit(tx, "m", enqueued_tokens=5, now=NOW)
-        assert snapshot.take(tx).model_limits == {"m": 5}
+        assert snapshot.take(tx).learnt_limits == {"m": ModelLimit(5, NOW)}
         assert tx.in_transaction
 
 

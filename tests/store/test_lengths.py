@@ -1,0 +1,148 @@
+"""The store learns how long answers are, with every answer that is booked."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from gpt_batch_api.domain.outcome import Usage
+from gpt_batch_api.domain.request import Kind
+from gpt_batch_api.store import lengths
+from gpt_batch_api.store.connection import Store
+from gpt_batch_api.store.migrations import packaged, statements
+from gpt_batch_api.tokens.calibrate import Lengths
+from tests.store.rig import CHAT, MODEL, Desk, desk_at
+
+KIND = Kind(CHAT, MODEL, 20, 20)
+SCHEMA_1 = Path(__file__).with_name("schema_1.sql")
+
+
+def learn(desk: Desk, *answers: lengths.Answered) -> int:
+    with desk.store.transaction() as tx:
+        return lengths.learn(tx, answers)
+
+
+def test_what_is_learnt_adds_up(desk: Desk) -> None:
+    learn(desk, (KIND, Usage(5, output_tokens=7), "ok"), (KIND, Usage(5, output_tokens=900), "cut_off"))
+    learn(desk, (KIND, Usage(5, output_tokens=7), "refusal"))
+    assert lengths.learnt(desk.db) == {KIND: Lengths.of([(7, False), (900, True), (7, False)])}
+
+
+def test_answers_without_usage_do_not_count(desk: Desk) -> None:
+    """What expired, was cancelled or failed without running says nothing about lengths."""
+    assert learn(desk, (KIND, Usage(), "expired"), (KIND, Usage(5), "ok")) == 1
+    assert lengths.learnt(desk.db)[KIND].answers == 1
+
+
+def test_kinds_are_kept_apart(desk: Desk) -> None:
+    """By endpoint, model, maximum, number of choices and schema; no maximum and no schema are kinds too."""
+    kinds = [
+        KIND,
+        Kind("/v1/responses", MODEL, 20, 20),
+        Kind(CHAT, "another", 20, 20),
+        Kind(CHAT, MODEL, 20, 40),
+        Kind(CHAT, MODEL, None, 2048),
+        Kind(CHAT, MODEL, 20, 20, 1),
+    ]
+    for number, kind in enumerate(kinds, start=1):
+        learn(desk, (kind, Usage(1, output_tokens=number), "ok"))
+    found = lengths.learnt(desk.db)
+    assert {kind: found[kind].output_tokens for kind in kinds} == dict(zip(kinds, range(1, 7), strict=True))
+
+
+def test_nothing_is_learnt_of_what_is_rolled_back(desk: Desk) -> None:
+    with suppress(ZeroDivisionError), desk.store.transaction() as tx:
+        lengths.learn(tx, [(KIND, Usage(5, output_tokens=7), "ok")])
+        1 / 0  # noqa: B018
+    assert lengths.learnt(desk.db) == {}
+
+
+def test_all_stored_answers_teach_the_same_as_one_after_the_other(desk: Desk) -> None:
+    """As an older store is brought up to date."""
+    desk.answered("a", "b", "c")
+    with desk.store.transaction() as tx:
+        lengths.learn_from_stored(tx)
+    (found,) = lengths.learnt(desk.db).values()
+    answers = desk.table("SELECT output_tokens FROM response")
+    assert found == Lengths.of((tokens, False) for (tokens,) in answers)
+    assert found.answers == 3
+
+
+# ---------------------------------------------------------------- a store of schema 1
+
+
+@pytest.fixture
+def first_schema(tmp_path: Path) -> Path:
+    """A store as the first version of the library left it, with answers in it."""
+    path, twin = tmp_path / "old_state.db", tmp_path / "twin_state.db"
+    with desk_at(twin) as desk:
+        desk.answered("a", "b")
+        desk.hand(rows=True)
+        desk.answered("c")
+        with closing(sqlite3.connect(path)) as old:
+            old.executescript(SCHEMA_1.read_text(encoding="utf-8"))
+            for name, (columns, rows) in _rows(desk.db, old).items():
+                old.executemany(
+                    f"INSERT OR REPLACE INTO {name} ({columns}) VALUES ({', '.join('?' * len(rows[0]))})", rows
+                )
+            for pragma in ("application_id", "journal_mode"):
+                old.execute(f"PRAGMA {pragma} = {desk.one(f'PRAGMA {pragma}')}")
+            old.execute("PRAGMA user_version = 1")
+            old.commit()
+    return path
+
+
+def _rows(db: sqlite3.Connection, old: sqlite3.Connection) -> dict[str, tuple[str, list[tuple[object, ...]]]]:
+    """All rows by table, with triggers of the old schema out of the way."""
+    for (name,) in old.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall():
+        old.execute(f"DROP TRIGGER {name}")
+    found = {}
+    for (table,) in old.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
+        columns = ", ".join(row[1] for row in old.execute(f"PRAGMA table_xinfo({table})") if row[6] == 0)
+        rows = [tuple(row) for row in db.execute(f"SELECT {columns} FROM {table}")]
+        if rows:
+            found[table] = columns, rows
+    return found
+
+
+def test_a_store_of_the_first_schema_learns_from_its_answers(first_schema: Path, tmp_path: Path) -> None:
+    """Lengths and spending are there as if they had been kept from the beginning."""
+    with closing(Store.open(first_schema)) as store, desk_at(tmp_path / "twin_state.db") as twin:
+        assert [row[0] for row in store.db.execute("SELECT sum(answers) FROM answer_kind")] == [3]
+        spending = "SELECT * FROM spending WHERE answers > 0 ORDER BY 1, 2, 3, 4, 5"
+        assert [tuple(row) for row in store.db.execute(spending)] == twin.table(spending) != []
+        costs = "SELECT cost_pico, expected_cost_pico FROM batch"
+        assert all(row[0] == row[1] for row in store.db.execute(costs))
+
+
+def test_a_migrated_store_has_the_present_schema(tmp_path: Path) -> None:
+    """The same tables with the same columns, the same indexes and triggers."""
+    old, new = tmp_path / "old_state.db", tmp_path / "new_state.db"
+    with closing(sqlite3.connect(old)) as db:
+        db.executescript(SCHEMA_1.read_text(encoding="utf-8"))
+        with closing(Store.open(new)) as store:
+            db.execute(f"PRAGMA application_id = {store.db.execute('PRAGMA application_id').fetchone()[0]}")
+            db.execute("PRAGMA user_version = 1")
+            db.commit()
+            with closing(Store.open(old)) as migrated:
+                assert shape(migrated.db) == shape(store.db)
+
+
+def shape(db: sqlite3.Connection) -> dict[str, object]:
+    """Every table's columns, and the text of everything else."""
+    found: dict[str, object] = {}
+    for kind, name, sql in db.execute("SELECT type, name, sql FROM sqlite_schema"):
+        found[name] = (
+            sorted(tuple(row)[1:] for row in db.execute(f"PRAGMA table_xinfo({name})")) if kind == "table" else sql
+        )
+    return found
+
+
+def test_no_statement_of_the_migration_is_lost() -> None:
+    """Comments and triggers with several statements are cut where they end."""
+    found = list(statements(packaged("migration_1.sql")))
+    assert sum("\nCREATE TRIGGER" in statement for statement in found) == 4
+    assert sum("\nCREATE TABLE" in statement for statement in found) == 3
