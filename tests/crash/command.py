@@ -111,11 +111,11 @@ def try_jobs(pool: ProcessPoolExecutor, wanted: argparse.Namespace) -> list[Outc
     """Try all jobs that are wanted, and print a line for each when it is done."""
     names = list(TRIALS) if wanted.all or not wanted.job else list(dict.fromkeys(wanted.job))
     sums = {name: Outcome(name) for name in names}
+    print(HEAD, flush=True)
     if wanted.at:
         first, *rest = wanted.at
         _count(pool.submit(_kill, Kills(names[0], first, *rest)).result(), sums)
         return list(sums.values())
-    print(HEAD, flush=True)
     for outcome in pool.map(_undisturbed, names):
         _count(outcome, sums)
     units = {name: list(_units(name, sums[name].edges, wanted)) for name in names if not sums[name].failures}
