@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -83,13 +84,27 @@ async def _fetch(context: Context, batch: BatchRow) -> tuple[list[Path], bool]:
             continue
         path = context.workplace.spool(batch.id, role, task_uuid=context.task_uuid)
         try:
-            await wire_files.download(context.remote, file_id, path)
+            may_be_empty = role == "error" or not batch.count_completed
+            await wire_files.download(
+                context.remote, file_id, path, may_begin=partial(may_begin_results, may_be_empty=may_be_empty)
+            )
             paths.append(path)
         except Refused as refused:
             if refused.status not in (404, 410):
                 raise
             vanished = True
     return paths, vanished
+
+
+def may_begin_results(begin: bytes, *, may_be_empty: bool) -> bool:
+    """Whether a result file can begin so.
+
+    A page that some proxy on the way sends in its place, with status 200, must not be taken for a file in which all
+    answers are missing: they would be asked, and paid, again.
+    """
+    if not begin.strip():
+        return may_be_empty
+    return b'"custom_id"' in begin or len(begin) >= wire_files.CHUNK_BYTES
 
 
 def judge_line(line: Mapping[str, Any], *, endpoint: Endpoint, structured: bool) -> tuple[Outcome, Usage, int | None]:

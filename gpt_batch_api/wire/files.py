@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,25 +65,31 @@ async def _page(transport: Transport, after: str | None) -> Page[RemoteFile]:
     return await transport.repeatedly(call)
 
 
-async def download(transport: Transport, file_id: str, path: Path) -> None:
+CHUNK_BYTES = 1 << 18
+
+
+async def download(
+    transport: Transport, file_id: str, path: Path, *, may_begin: Callable[[bytes], bool] = lambda begin: True
+) -> None:
     """Fetch a file's content to *path*, complete and durable, or raise.
 
     What arrived before a cut is kept beside it (`.part`) and continued with a range request where the server can;
-    where it cannot, the download begins again. A file that is there already was complete.
+    where it cannot, the download begins again. A file that is there already was complete. *may_begin* says whether the
+    file can begin so (up to CHUNK_BYTES, all of a shorter one); what cannot is not kept, and asked for again.
     """
     if path.exists():
         return
     part = path.with_name(path.name + ".part")
 
     async def call() -> None:
-        while not await _fetch_on(transport, file_id, part):
+        while not await _fetch_on(transport, file_id, part, may_begin):
             pass
 
     await transport.repeatedly(call)
     part.replace(path)
 
 
-async def _fetch_on(transport: Transport, file_id: str, part: Path) -> bool:
+async def _fetch_on(transport: Transport, file_id: str, part: Path, may_begin: Callable[[bytes], bool]) -> bool:
     """Fetch from where *part* ends; whether it is the whole file then (a server may give less than it was asked for)."""
     have = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"}  # positions are those of the file, not of a compressed stream
@@ -96,8 +102,14 @@ async def _fetch_on(transport: Transport, file_id: str, part: Path) -> bool:
                 part.unlink(missing_ok=True)
                 raise Lost("the server continued the file from another place")
             with part.open("wb" if piece is None else "ab") as stream:
-                async for chunk in reply.iter_bytes(1 << 18):
+                begun = piece is not None
+                async for chunk in reply.iter_bytes(CHUNK_BYTES):
+                    if not begun and not may_begin(chunk):
+                        raise Lost("something else came than the file")
+                    begun = True
                     stream.write(chunk)
+                if not begun and not may_begin(b""):
+                    raise Lost("nothing came of the file")
                 stream.flush()
                 os.fsync(stream.fileno())
     except Exception as error:

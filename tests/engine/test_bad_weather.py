@@ -144,6 +144,14 @@ class TestDownloads:
             assert ToyTask(settings_for(server, tasks)).run()
             check_all_well(server, tasks)
 
+    @pytest.mark.parametrize("times", [1, 3, 6])
+    def test_a_page_that_came_in_place_of_the_file_is_no_answer(self, weather: Any, tasks: Path, times: int) -> None:
+        """A proxy on the way may send a page of its own, with status 200: the answers are not missing, nor paid again."""
+        with weather(f"faults: [{{on: files.content, fault: garbage, times: {times}}}]") as server:
+            assert ToyTask(settings_for(server, tasks)).run()
+            check_all_well(server, tasks)
+            assert len(batches_of(server, tasks)) == 1, "paid twice"
+
     def test_a_result_file_that_vanished_is_held_not_paid_again(
         self, weather: Any, tasks: Path, log: pytest.LogCaptureFixture
     ) -> None:

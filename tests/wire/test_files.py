@@ -175,6 +175,19 @@ def test_a_download_may_be_cut_many_times(server: TinyServer, path: Path) -> Non
     assert starts == sorted(starts)
 
 
+@pytest.mark.parametrize("other", [b"<html>Please log in.</html>", b""], ids=["a page", "nothing"])
+def test_what_cannot_be_the_file_is_not_kept_and_asked_for_again(server: TinyServer, path: Path, other: bytes) -> None:
+    """The second request is for the whole file."""
+    server.answers(Answer(200, other), Answer(200, CONTENT))
+
+    async def fetch(transport: Transport) -> None:
+        await files.download(transport, "file-1", path, may_begin=lambda begin: begin.startswith(b'{"custom_id"'))
+
+    talk(server.url, fetch)
+    assert path.read_bytes() == CONTENT
+    assert ranges(server) == [None, None]
+
+
 @pytest.mark.parametrize("cut", [1, 800_000, len(CONTENT) - 1])
 def test_a_server_that_knows_no_ranges_is_asked_for_everything_again(server: TinyServer, path: Path, cut: int) -> None:
     """It answers a range with the whole file: what was there is thrown away, not added to."""
