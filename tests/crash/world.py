@@ -8,7 +8,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,9 +42,9 @@ class Unknown:
 class World:
     """What there is after a job: store, server and folder."""
 
-    rows: list[dict[str, Any]]
+    rows: list[dict[str, Any]] = field(repr=False)
     """Of the output files."""
-    stored_rows: list[dict[str, Any]]
+    stored_rows: list[dict[str, Any]] = field(repr=False)
     delivered_bytes: Mapping[str, int]
     """What the store says of the output files."""
     states: Mapping[str, int]
