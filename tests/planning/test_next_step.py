@@ -869,4 +869,7 @@ def test_a_limit_that_holds_much_is_told_once() -> None:
     )
     step = next_step(now)
     assert isinstance(step, Over)
-    assert [reason.split(":")[0] for reason in step.reasons if ": " in reason] == ["max_session_requests", "max_task_cost"]
+    assert [reason.split(":")[0] for reason in step.reasons if ": " in reason] == [
+        "max_session_requests",
+        "max_task_cost",
+    ]
