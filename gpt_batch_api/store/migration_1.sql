@@ -1,10 +1,13 @@
 -- From schema 1 to 2: lengths of answers by kind, spending by model, attempt and outcome, expected cost beside what is
--- reserved. Never changed again: stores may stand between any two versions.
+-- reserved, twins of requests. Never changed again: stores may stand between any two versions.
 
 ALTER TABLE batch ADD COLUMN expected_cost_pico INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE direct_group ADD COLUMN expected_cost_pico INTEGER NOT NULL DEFAULT 0;
 UPDATE batch SET expected_cost_pico = cost_pico;
 UPDATE direct_group SET expected_cost_pico = cost_pico;
+
+ALTER TABLE request ADD COLUMN twin_of INTEGER REFERENCES request (id) CHECK ((twin_of IS NOT NULL) = (state = 'twin'));
+CREATE INDEX request_twin ON request (twin_of) WHERE twin_of IS NOT NULL;
 
 -- ---------------------------------------------------------------- what answers teach, and what they cost
 

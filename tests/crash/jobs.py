@@ -21,6 +21,7 @@ from gpt_batch_api.task_manager import (
     Sample,
     TaskOutputFile,
 )
+from tests.store import first_schema
 from tests.toy import QUICK, ToyTask
 
 
@@ -203,6 +204,46 @@ def without_retries(folder: Path, url: str) -> int:
 def wipe_failed(folder: Path, url: str) -> int:
     """Try the failed sample again, and run to the end."""
     return run_toy(FourWords, folder, url, max_retries=0, wipe_failed=True)
+
+
+# ---------------------------------------------------------------- deadline, identical requests, an older store
+
+
+def begin_slowly(folder: Path, url: str) -> int:
+    """8 requests in 2 batches that never end, left alone."""
+    return two_batches(folder, url, once=True)
+
+
+def deadline(folder: Path, url: str) -> int:
+    """Batches that never end are cancelled because of a deadline; their 8 requests go by direct calls."""
+    return two_batches(folder, url, deadline="10m", **DIRECT)
+
+
+class RepeatingTask(FourWords):
+    """Four samples that ask two questions."""
+
+    def payload(self, key: str) -> dict[str, Any]:
+        return super().payload(f"word {int(key[-1]) % 2}")
+
+
+def dedupe(folder: Path, url: str) -> int:
+    """4 requests of which two wait for the answers of the others, in one batch."""
+    return run_toy(RepeatingTask, folder, url, dedupe=True)
+
+
+def back_to_first_schema(folder: Path, url: str) -> int:
+    """Make the store one of the first schema."""
+    store, new = folder / "toy_state.db", folder / "new.db"
+    first_schema.make_from(store, new)
+    for name in (store.name, f"{store.name}-wal", f"{store.name}-shm"):
+        (folder / name).unlink(missing_ok=True)
+    new.rename(store)
+    return 0
+
+
+def migration(folder: Path, url: str) -> int:
+    """A store of the first schema, half done, is brought up to date, and the job is finished."""
+    return two_batches(folder, url)
 
 
 # ---------------------------------------------------------------- opinions and follow-ups

@@ -118,6 +118,7 @@ def _as_set(rows: list[dict[str, Any]]) -> Counter[tuple[tuple[str, str], ...]]:
 LINES = {"lines": [{"fault": "status", "status": 500, "nth": 2}, {"fault": "refusal", "nth": 3}]}
 """The second line meets a server error, the third is refused."""
 HALF = {"batches": [{"fault": "expire", "nth": 1, "after_fraction": 0.5}]}
+SLOW = {"timing": {**QUICK["timing"], "requests_per_s": 0.0001}}
 REFUSED = {"lines": [{"fault": "refusal", "nth": 2}]}
 
 TRIALS = {
@@ -131,6 +132,13 @@ TRIALS = {
     "task_retries": Trial(jobs.task_retries, words=4, answers=5, in_flight=3),
     "expiry": Trial(jobs.expiry, words=4, answers=6, rules=HALF),
     "expiry_then_direct": Trial(jobs.expiry_then_direct, words=4, answers=6, rules=HALF, in_flight=3),
+    "deadline": Trial(jobs.deadline, [Begun(jobs.begin_slowly, 3)], rules=SLOW, in_flight=3),
+    "dedupe": Trial(jobs.dedupe, words=4),
+    "migration": Trial(
+        jobs.migration,
+        [*ONE_OF_TWO, Begun(jobs.back_to_first_schema)],
+        outputs=frozenset({"toy_output.jsonl", "toy_state.schema1.db"}),
+    ),
     "opinions": Trial(jobs.opinions, words=2, states=Counter(succeeded=8), in_flight=3),
     "wipe_requests": Trial(jobs.wipe_requests, ONE_OF_TWO, wipes=True),
     "wipe_requests_then_run": Trial(jobs.wipe_requests, ONE_OF_TWO, after=jobs.two_batches, wipes=True),

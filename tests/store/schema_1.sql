@@ -82,16 +82,13 @@ CREATE TABLE request (
     expiries         INTEGER NOT NULL DEFAULT 0,
     batch_id         INTEGER REFERENCES batch (id),
     line             INTEGER,                                      -- in the batch file, from 1
-    twin_of          INTEGER REFERENCES request (id),              -- the identical request that is asked for both
     reason           TEXT,                                         -- why it is held or failed
     UNIQUE (sample_id, purpose, number),
     CHECK ((batch_id IS NOT NULL) = (state = 'batched')),
-    CHECK ((line IS NOT NULL) = (state = 'batched')),
-    CHECK ((twin_of IS NOT NULL) = (state = 'twin'))
+    CHECK ((line IS NOT NULL) = (state = 'batched'))
 ) STRICT;
 CREATE INDEX request_queue ON request (endpoint, model, id) WHERE state = 'queued';
 CREATE INDEX request_expired ON request (endpoint, model, expiries) WHERE state = 'queued' AND expiries > 0;
-CREATE INDEX request_twin ON request (twin_of) WHERE twin_of IS NOT NULL;
 CREATE INDEX request_held ON request (id) WHERE state = 'held';
 CREATE INDEX request_batch ON request (batch_id, line) WHERE batch_id IS NOT NULL;
 

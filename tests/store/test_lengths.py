@@ -11,13 +11,13 @@ import pytest
 from gpt_batch_api.domain.outcome import Usage
 from gpt_batch_api.domain.request import Kind
 from gpt_batch_api.store import lengths
-from gpt_batch_api.store.connection import Store
+from gpt_batch_api.store.connection import APPLICATION_ID, Store
 from gpt_batch_api.store.migrations import packaged, statements
 from gpt_batch_api.tokens.calibrate import Lengths
+from tests.store import first_schema
 from tests.store.rig import CHAT, MODEL, Desk, desk_at
 
 KIND = Kind(CHAT, MODEL, 20, 20)
-SCHEMA_1 = Path(__file__).with_name("schema_1.sql")
 
 
 def learn(desk: Desk, *answers: lengths.Answered) -> int:
@@ -75,42 +75,20 @@ def test_all_stored_answers_teach_the_same_as_one_after_the_other(desk: Desk) ->
 
 
 @pytest.fixture
-def first_schema(tmp_path: Path) -> Path:
+def old_store(tmp_path: Path) -> Path:
     """A store as the first version of the library left it, with answers in it."""
     path, twin = tmp_path / "old_state.db", tmp_path / "twin_state.db"
     with desk_at(twin) as desk:
         desk.answered("a", "b")
         desk.hand(rows=True)
         desk.answered("c")
-        with closing(sqlite3.connect(path)) as old:
-            old.executescript(SCHEMA_1.read_text(encoding="utf-8"))
-            for name, (columns, rows) in _rows(desk.db, old).items():
-                old.executemany(
-                    f"INSERT OR REPLACE INTO {name} ({columns}) VALUES ({', '.join('?' * len(rows[0]))})", rows
-                )
-            for pragma in ("application_id", "journal_mode"):
-                old.execute(f"PRAGMA {pragma} = {desk.one(f'PRAGMA {pragma}')}")
-            old.execute("PRAGMA user_version = 1")
-            old.commit()
+    first_schema.make_from(twin, path)
     return path
 
 
-def _rows(db: sqlite3.Connection, old: sqlite3.Connection) -> dict[str, tuple[str, list[tuple[object, ...]]]]:
-    """All rows by table, with triggers of the old schema out of the way."""
-    for (name,) in old.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall():
-        old.execute(f"DROP TRIGGER {name}")
-    found = {}
-    for (table,) in old.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
-        columns = ", ".join(row[1] for row in old.execute(f"PRAGMA table_xinfo({table})") if row[6] == 0)
-        rows = [tuple(row) for row in db.execute(f"SELECT {columns} FROM {table}")]
-        if rows:
-            found[table] = columns, rows
-    return found
-
-
-def test_a_store_of_the_first_schema_learns_from_its_answers(first_schema: Path, tmp_path: Path) -> None:
+def test_a_store_of_the_first_schema_learns_from_its_answers(old_store: Path, tmp_path: Path) -> None:
     """Lengths and spending are there as if they had been kept from the beginning."""
-    with closing(Store.open(first_schema)) as store, desk_at(tmp_path / "twin_state.db") as twin:
+    with closing(Store.open(old_store)) as store, desk_at(tmp_path / "twin_state.db") as twin:
         assert [row[0] for row in store.db.execute("SELECT sum(answers) FROM answer_kind")] == [3]
         spending = "SELECT * FROM spending WHERE answers > 0 ORDER BY 1, 2, 3, 4, 5"
         assert [tuple(row) for row in store.db.execute(spending)] == twin.table(spending) != []
@@ -121,14 +99,9 @@ def test_a_store_of_the_first_schema_learns_from_its_answers(first_schema: Path,
 def test_a_migrated_store_has_the_present_schema(tmp_path: Path) -> None:
     """The same tables with the same columns, the same indexes and triggers."""
     old, new = tmp_path / "old_state.db", tmp_path / "new_state.db"
-    with closing(sqlite3.connect(old)) as db:
-        db.executescript(SCHEMA_1.read_text(encoding="utf-8"))
-        with closing(Store.open(new)) as store:
-            db.execute(f"PRAGMA application_id = {store.db.execute('PRAGMA application_id').fetchone()[0]}")
-            db.execute("PRAGMA user_version = 1")
-            db.commit()
-            with closing(Store.open(old)) as migrated:
-                assert shape(migrated.db) == shape(store.db)
+    first_schema.make_empty(old, application_id=APPLICATION_ID)
+    with closing(Store.open(old)) as migrated, closing(Store.open(new)) as fresh:
+        assert shape(migrated.db) == shape(fresh.db)
 
 
 def shape(db: sqlite3.Connection) -> dict[str, object]:
