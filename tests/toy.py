@@ -140,9 +140,13 @@ def files_of(server: SandboxProcess, folder: Path, prefix: str = "toy") -> list[
     return [name for name in names if uuid in name or any(batch in name for batch in own)]
 
 
+def tell(server: SandboxProcess, path: str, document: Any) -> None:
+    """Post *document* to one of the sandbox's own addresses."""
+    url = server.url.removesuffix("/v1") + path
+    with urllib.request.urlopen(urllib.request.Request(url, data=json.dumps(document).encode(), method="POST")):
+        pass
+
+
 def let_time_pass(server: SandboxProcess, seconds: float) -> None:
     """Turn the server's clock forward."""
-    body = json.dumps({"seconds": seconds}).encode()
-    url = server.url.removesuffix("/v1") + "/sandbox/advance"
-    with urllib.request.urlopen(urllib.request.Request(url, data=body, method="POST")):
-        pass
+    tell(server, "/sandbox/advance", {"seconds": seconds})

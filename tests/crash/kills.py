@@ -17,7 +17,8 @@ from pathlib import Path
 from gpt_batch_api.sandbox.child import SandboxProcess
 from tests.crash.harness import KILLED, Failed, edges_of, log_of, run
 from tests.crash.trials import TRIALS, Trial
-from tests.crash.world import direct_charges, look, tell
+from tests.crash.world import direct_charges, look
+from tests.toy import tell
 
 Act = Callable[[Trial, Path, SandboxProcess], int]
 """Does something with a job in a folder; how often it was killed."""

@@ -22,7 +22,8 @@ from tests.crash import jobs
 from tests.crash.bad_network import EXCHANGE_HARMS, Badness, BadNetwork
 from tests.crash.harness import Failed, Job, killed_after, log_of
 from tests.crash.trials import Trial
-from tests.crash.world import direct_charges, look, tell
+from tests.crash.world import direct_charges, look
+from tests.toy import tell
 
 TIME_SCALE = 40.0
 """Simulated seconds in a real one, for server and job alike: a list lag of a minute takes a second and a half."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gpt_batch_api.sandbox.child import SandboxProcess
-from tests.toy import ask
+from tests.toy import ask, let_time_pass
 
 PREFIX = "toy"
 STORE = frozenset({"toy_state.db", "toy.lock", "toy_state.db-shm", "toy_state.db-wal"})
@@ -76,18 +75,6 @@ class World:
     @property
     def outputs(self) -> frozenset[str]:
         return frozenset(self.folder) - STORE
-
-
-def let_time_pass(sandbox: SandboxProcess, seconds: float) -> None:
-    """Turn the server's clock forward."""
-    tell(sandbox, "/sandbox/advance", {"seconds": seconds})
-
-
-def tell(sandbox: SandboxProcess, path: str, document: Any) -> None:
-    """Post *document* to one of the sandbox's own addresses."""
-    url = sandbox.url.removesuffix("/v1") + path
-    with urllib.request.urlopen(urllib.request.Request(url, data=json.dumps(document).encode(), method="POST")):
-        pass
 
 
 def direct_charges(sandbox: SandboxProcess) -> Direct:

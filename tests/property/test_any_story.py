@@ -10,14 +10,13 @@ agree with the server's. A story that goes wrong is shortened to one that a pers
 from __future__ import annotations
 
 import functools
-import json
 import os
 import tempfile
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -37,6 +36,7 @@ from tests.toy import (
     query,
     rows_of,
     sandbox,
+    tell,
 )
 
 pytestmark = pytest.mark.timeout(0)
@@ -227,12 +227,7 @@ class Story(RuleBasedStateMachine):
         return code
 
     def set_plan(self, text: str) -> None:
-        import yaml
-
-        url = self.server.url.removesuffix("/v1") + "/sandbox/plan"
-        body = json.dumps(yaml.safe_load(text) or {}).encode()
-        with urllib.request.urlopen(urllib.request.Request(url, data=body, method="POST")):
-            pass
+        tell(self.server, "/sandbox/plan", yaml.safe_load(text) or {})
 
 
 TestAnyStory: Any = Story.TestCase
