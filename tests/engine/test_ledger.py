@@ -158,11 +158,13 @@ batches:
 class TestAStrictBudget:
     """Whatever the answers, no limit on cost is passed: here every one uses all that it may."""
 
-    class Greedy(ToyTask):
+    class Greedy(Cached):
+        """Never content; what is written to the cache costs more than plain input."""
+
         count = 60
 
         def payload(self, key: str) -> dict[str, Any]:
-            return {**super().payload(key), "max_completion_tokens": 20 + int(key[-2:]) * 5}
+            return {**super().payload(key), "max_completion_tokens": 64 + int(key[-2:]) * 5}
 
         def process_result(self, result: Result, sample: Sample) -> None:
             if result.ok:
@@ -173,7 +175,7 @@ class TestAStrictBudget:
     def test_is_never_passed(self, weather: Any, tasks: Path, limit: str, force_direct: bool) -> None:
         """Retries included, run after run; and most of it can be used."""
         budget = 0.003
-        with weather("answers: {always_maximum: true, cache_write_rate: 0.5}") as server:
+        with weather("answers: {always_maximum: true, cache_write_rate: 1}") as server:
             values = {
                 **ROUGH,
                 "strict_budget": True,
