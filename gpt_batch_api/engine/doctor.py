@@ -24,7 +24,7 @@ from gpt_batch_api.domain.states import BatchState
 from gpt_batch_api.domain.words import count
 from gpt_batch_api.domain.workplace import Workplace
 from gpt_batch_api.engine import lock
-from gpt_batch_api.engine.sweep import ALIVE
+from gpt_batch_api.engine.sweep import ALIVE, is_unfinished
 from gpt_batch_api.pricing.cost import dollars
 from gpt_batch_api.sinks.publish import TEMPORARY
 from gpt_batch_api.store import batches, checkup, direct, outbox, pushes, samples, snapshot, tasks
@@ -217,12 +217,15 @@ def _sha256(path: Path) -> str:
 
 
 def _work_files(db: sqlite3.Connection, task: TaskRow, place: Workplace, *, running: bool) -> Check:
-    """Batch and spool files belong to batches that are under way."""
+    """Batch and spool files belong to batches that are under way, and are whole."""
     alive = {batch.id for batch in batches.in_states(db, *ALIVE)}
-    stale = [path.name for path, number in place.work_files(task_uuid=task.uuid) if number not in alive]
-    if stale and not running:
-        return _next_run("work files", *(f"{name} belongs to no batch under way; it will be removed" for name in stale))
-    return _ok("work files", "none without a batch under way")
+    left = []
+    for path, number in place.work_files(task_uuid=task.uuid):
+        if number not in alive:
+            left.append(f"{path.name} belongs to no batch under way; it will be removed")
+        elif is_unfinished(path):
+            left.append(f"{path.name} is unfinished; it will be removed and made anew")
+    return _next_run("work files", *left) if left and not running else _ok("work files", "none is left over")
 
 
 # ---------------------------------------------------------------- what is under way

@@ -6,6 +6,8 @@ them, lost ones by a name that carries a nonce issued here.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from gpt_batch_api.domain.errors import AccountError
 from gpt_batch_api.domain.events import Advice, FilesDeleted
 from gpt_batch_api.domain.states import BatchState
@@ -68,11 +70,20 @@ def close_settled(context: Context) -> None:
 
 
 def remove_stale_work_files(context: Context) -> None:
-    """At start-up: remove batch and spool files that belong to nothing alive (left by a kill)."""
+    """At start-up: remove batch and spool files that belong to nothing alive, and unfinished ones (left by a kill).
+
+    A download that another process began is not continued: of what was not synced before a power cut the beginning may
+    be missing on the disk, and the end there.
+    """
     alive = {batch.id for batch in batches.in_states(context.db, *ALIVE)}
     for path, number in list(context.workplace.work_files(task_uuid=context.task_uuid)):
-        if number not in alive:
+        if number not in alive or is_unfinished(path):
             remove(path)
+
+
+def is_unfinished(work_file: Path) -> bool:
+    """Whether a batch or spool file was not written to its end: it has an ending more than a finished one."""
+    return work_file.suffix != ".jsonl"
 
 
 def remove_all_work_files(context: Context) -> None:

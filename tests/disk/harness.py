@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gpt_batch_api.domain.health import Health
 from gpt_batch_api.domain.workplace import Workplace
 from gpt_batch_api.engine.doctor import examine
-from gpt_batch_api.monitor.health import health_lines
 from gpt_batch_api.sandbox.child import SandboxProcess
 from gpt_batch_api.store.connection import Store
 from gpt_batch_api.utils import configure_logging
@@ -64,7 +64,7 @@ def run(
         raise AssertionError(f"stuck: the job did not end (cut_at={cut_at}, fault={fault})\n{said.read_text()}")
     logged = list(changes_in(log))
     disk.play(logged)
-    changes = [change for change in logged if change.kind != "acknowledged"]
+    changes = [change for change in logged if change.kind not in ("acknowledged", "sync_failed")]
     return Ran(process.exitcode, said.read_text(encoding="utf-8"), changes, disk)
 
 
@@ -153,7 +153,8 @@ def insist_on_health(folder: Path) -> None:
     """`gpt-batch-api doctor` finds nothing wrong, and leaves no trace."""
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     diagnosis = examine(Workplace(folder, "toy"))
-    assert diagnosis.healthy, "not healthy:\n" + "\n".join(health_lines(diagnosis))
+    wrong = [text for check in diagnosis.checks if check.health is Health.WRONG for text in check.found]
+    assert diagnosis.healthy, f"not healthy: {wrong}"
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before, "the check changed something"
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from gpt_batch_api.sandbox.child import SandboxProcess
-from tests.disk.experiments import EXPERIMENTS, calm_run, cut_points, cut_power, fate_of
+from tests.disk.experiments import EXPERIMENTS, KEYS, calm_run, cut_points, cut_power, fate_of
+from tests.disk.harness import KILLED, Bill, check_world, run
 from tests.toy import sandbox
 
 SAMPLE = 12
@@ -54,9 +55,9 @@ def test_after_a_second_power_cut_during_recovery_too(alone: SandboxProcess, tmp
     [
         ("list", "sync *_state.db-wal", "the store is empty|is gone|are gone"),
         ("list", "sync_folder *", "the store is gone"),
-        ("list", "sync toy_output.jsonl", "delivered, but not what it was"),
+        ("list", "sync toy_output.jsonl", r"toy_output.jsonl has \d+ bytes, \d+ were delivered"),
         ("list", "sync toy_spool*", "was paid twice|were paid again|exit code|no recovery"),
-        ("document", "sync toy_output.json.tmp", "delivered, but not what it was"),
+        ("document", "sync toy_output.json.tmp", r"toy_output.json has \d+ bytes, \d+ were delivered"),
     ],
 )
 def test_a_sync_that_is_forgotten_is_noticed(
@@ -77,6 +78,24 @@ def test_a_sync_that_is_forgotten_is_noticed(
             if re.search(loss, str(error)):
                 return
     raise AssertionError(f"nobody noticed: {found}")
+
+
+@pytest.mark.crash
+def test_a_result_file_that_was_half_fetched_before_a_cut_is_fetched_anew(
+    alone: SandboxProcess, tmp_path: Path
+) -> None:
+    """Of bytes that were not synced the later ones may be on the disk and the first ones not: nobody can see it."""
+    experiment = EXPERIMENTS["list"]
+    root = tmp_path / "cut"
+    root.mkdir()
+    changes = calm_run(experiment, tmp_path / "calm", alone).changes
+    fetched = next(number for number, change in enumerate(changes, start=1) if fnmatch(change.name, "sync toy_spool*"))
+    before = Bill.of(alone)
+    assert run(experiment.job, root, alone.url, cut_at=fetched).code == KILLED
+    (part,) = (root / "tasks").glob("toy_spool*.part")
+    part.write_bytes(bytes(512) + part.read_bytes()[512:])
+    assert run(experiment.job, root, alone.url).code == 0
+    check_world(root / "tasks", alone, keys=KEYS, before=before)
 
 
 def _some(points: list[int], count: int) -> list[int]:
