@@ -15,7 +15,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from gpt_batch_api.sandbox.child import SandboxProcess
-from tests.disk.experiments import EXPERIMENTS, Experiment, calm_run, cut_points, cut_power, faults, refuse
+from tests.disk.experiments import (
+    EXPERIMENTS,
+    Experiment,
+    calm_run,
+    cut_points,
+    cut_power,
+    failing_syncs,
+    faults,
+    refuse,
+)
 from tests.disk.survival import FATES
 from tests.disk.watch import Change, Fault
 from tests.toy import sandbox
@@ -31,7 +40,12 @@ def main() -> int:
     arguments = parser.parse_args()
     failed = 0
     for name, experiment in EXPERIMENTS.items():
-        for title, trials in (("power cut", _cuts), ("cut twice", _double_cuts), ("refused", _refusals)):
+        for title, trials in (
+            ("power cut", _cuts),
+            ("cut twice", _double_cuts),
+            ("refused", _refusals),
+            ("sync failed, then cut", _failed_syncs),
+        ):
             with tempfile.TemporaryDirectory() as folder, sandbox(Path(folder) / "server") as server:
                 changes = calm_run(experiment, Path(folder) / "calm", server).changes
                 chosen = list(trials(name, experiment, changes))[:: 1 if arguments.all else 10]
@@ -96,6 +110,18 @@ def _refusals(name: str, experiment: Experiment, changes: list[Change]) -> Itera
             return refuse(experiment, place, server, fault=fault)
 
         yield f"{name}: {fault}", attempt
+
+
+def _failed_syncs(name: str, experiment: Experiment, changes: list[Change]) -> Iterator[Trial]:
+    for fault in failing_syncs(changes):
+        for then_cut in (("nothing", 0), ("some", 1), ("some", 2)):
+
+            def attempt(
+                place: Path, server: SandboxProcess, fault: Fault = fault, then_cut: tuple[str, int] = then_cut
+            ) -> object:
+                return refuse(experiment, place, server, fault=fault, then_cut=then_cut)
+
+            yield f"{name}: {fault}, then power cut, {then_cut}", attempt
 
 
 if __name__ == "__main__":

@@ -103,10 +103,18 @@ def faults(changes: list[Change]) -> Iterator[Fault]:
             yield Fault(number, errno.EIO, stays=True)
 
 
-def refuse(experiment: Experiment, place: Path, server: SandboxProcess, *, fault: Fault) -> bool:
+def refuse(
+    experiment: Experiment,
+    place: Path,
+    server: SandboxProcess,
+    *,
+    fault: Fault,
+    then_cut: tuple[str, int] | None = None,
+) -> bool:
     """Let the disk refuse as *fault* says, then let the same command run on a disk that is well again.
 
-    Returns whether the run noticed: what fails while nothing depends on it any more stops nobody.
+    In between the power may be cut (*then_cut*: what is left of what was not synced, and a seed). Returns whether the
+    run noticed the fault: what fails while nothing depends on it any more stops nobody.
     """
     root, before = _fresh(place), Bill.of(server)
     ran = run(experiment.job, root, server.url, fault=fault)
@@ -116,9 +124,20 @@ def refuse(experiment: Experiment, place: Path, server: SandboxProcess, *, fault
         assert "Traceback" not in ran.said, ran.said
         assert str(root / "tasks") in ran.errors[0], f"the line does not say where:\n{ran.errors[0]}"
         assert "the same command" in ran.errors[0], f"the line does not say what to do:\n{ran.errors[0]}"
+    if then_cut is not None:
+        fate, seed = then_cut
+        root = place.with_name(f"{place.name}.rest")
+        survivors(ran.disk, root, fate=fate, seed=seed)
     assert run(experiment.job, root, server.url).code == 0
     check_world(root / "tasks", server, keys=KEYS, before=before, in_flight=experiment.lost_at_most(1))
     return ran.code == 1
+
+
+def failing_syncs(changes: list[Change]) -> Iterator[Fault]:
+    """Each sync of a file fails once."""
+    for number, change in enumerate(changes, start=1):
+        if change.kind == "sync":
+            yield Fault(number, errno.EIO)
 
 
 def fate_of(number: int) -> str:

@@ -2,6 +2,8 @@
 
   * The content of a file is durable up to its last fsync. Of what was written after that any part may have reached the
     disk: nothing, all, the first so many writes, or some writes and not others, each perhaps only in part.
+  * What was to be made durable by an fsync that failed is gone, also if a later fsync says that all is well: the system
+    thinks no more of it (as Linux does).
   * A name (a file made, renamed, removed) is durable after an fsync of its *folder*. Of later changes of names any may
     have happened or not; each by itself is whole (as on every journalling file system), and none happens whose
     beginning did not.
@@ -85,6 +87,8 @@ class Disk:
             content = self._contents[number]
             if change.kind == "sync":
                 content.sync()
+            elif change.kind == "sync_failed":
+                content.since = []
             else:
                 content.since.append(change)
 

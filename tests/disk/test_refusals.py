@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gpt_batch_api.sandbox.child import SandboxProcess
-from tests.disk.experiments import EXPERIMENTS, calm_run, faults, refuse
+from tests.disk.experiments import EXPERIMENTS, calm_run, failing_syncs, faults, refuse
 from tests.disk.harness import run
 from tests.disk.watch import Fault
 from tests.toy import sandbox
@@ -36,6 +36,18 @@ def test_a_refused_write_or_sync_is_one_line_and_the_same_command_goes_on(
     chosen = everything[:: len(everything) // SAMPLE]
     noticed = [refuse(experiment, tmp_path / "refused", alone, fault=fault) for fault in chosen]
     assert sum(noticed) > len(chosen) * 3 // 4
+
+
+@pytest.mark.crash
+def test_after_a_sync_that_failed_even_a_power_cut_loses_nothing_promised(
+    alone: SandboxProcess, tmp_path: Path
+) -> None:
+    """The system throws away what it could not write, and says so once. Nobody relies on a later sync to mend that."""
+    experiment = EXPERIMENTS["list"]
+    failing = list(failing_syncs(calm_run(experiment, tmp_path / "calm", alone).changes))
+    for number, fault in enumerate(failing[::3]):
+        then_cut = (("nothing", "some")[number % 2], number)
+        refuse(experiment, tmp_path / "failed", alone, fault=fault, then_cut=then_cut)
 
 
 @pytest.mark.crash

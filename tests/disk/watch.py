@@ -112,6 +112,8 @@ class Watch:
         if self.count == self._cut_at:
             os.kill(os.getpid(), signal.SIGKILL)
         if self._fault is not None and self._fault.hits(self.count, change):
+            if change.kind == "sync":
+                self._write_log(self._log, pickle.dumps(change._replace(kind="sync_failed")))
             raise OSError(self._fault.error, os.strerror(self._fault.error), change.path)
         if not (change.kind in SYNCS and fnmatch(change.name, self._forgets)):
             self._write_log(self._log, pickle.dumps(change))
