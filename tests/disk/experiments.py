@@ -15,8 +15,6 @@ from tests.disk.harness import KILLED, Bill, Job, Ran, check_world, run, survivo
 from tests.disk.survival import FATES
 from tests.disk.watch import SYNCS, Change, Fault
 
-KEYS = {f"word-{index:05}" for index in range(8)}
-
 
 @dataclass(frozen=True)
 class Experiment:
@@ -25,6 +23,12 @@ class Experiment:
     job: Job
     in_flight: int | None = None
     """None: it makes no direct calls."""
+    words: int = 8
+
+    @property
+    def keys(self) -> set[str]:
+        """Of the samples that it has."""
+        return {f"word-{index:05}" for index in range(self.words)}
 
     def lost_at_most(self, ends: int) -> int | None:
         """How many calls may be unknown after so many sudden ends."""
@@ -33,7 +37,7 @@ class Experiment:
 
 EXPERIMENTS = {
     "list": Experiment(jobs.two_batches),
-    "document": Experiment(jobs.document),
+    "document": Experiment(jobs.document, words=4),
     "direct": Experiment(jobs.direct, in_flight=3),
 }
 
@@ -43,7 +47,7 @@ def calm_run(experiment: Experiment, place: Path, server: SandboxProcess) -> Ran
     before = Bill.of(server)
     ran = run(experiment.job, _fresh(place), server.url)
     assert ran.code == 0, ran.said
-    check_world(place / "tasks", server, keys=KEYS, before=before, in_flight=experiment.lost_at_most(0))
+    check_world(place / "tasks", server, keys=experiment.keys, before=before, in_flight=experiment.lost_at_most(0))
     return ran
 
 
@@ -88,7 +92,7 @@ def cut_power(
         root = rest
     ran = run(experiment.job, root, server.url)
     assert ran.code == 0, f"no recovery: {ran.said}"
-    check_world(root / "tasks", server, keys=KEYS, before=before, in_flight=experiment.lost_at_most(cuts))
+    check_world(root / "tasks", server, keys=experiment.keys, before=before, in_flight=experiment.lost_at_most(cuts))
     return cuts
 
 
@@ -129,7 +133,7 @@ def refuse(
         root = place.with_name(f"{place.name}.rest")
         survivors(ran.disk, root, fate=fate, seed=seed)
     assert run(experiment.job, root, server.url).code == 0
-    check_world(root / "tasks", server, keys=KEYS, before=before, in_flight=experiment.lost_at_most(1))
+    check_world(root / "tasks", server, keys=experiment.keys, before=before, in_flight=experiment.lost_at_most(1))
     return ran.code == 1
 
 

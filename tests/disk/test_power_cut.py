@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gpt_batch_api.sandbox.child import SandboxProcess
-from tests.disk.experiments import EXPERIMENTS, KEYS, calm_run, cut_points, cut_power, fate_of
+from tests.disk.experiments import EXPERIMENTS, calm_run, cut_points, cut_power, fate_of
 from tests.disk.harness import KILLED, Bill, check_world, run
 from tests.toy import sandbox
 
@@ -95,7 +95,7 @@ def test_a_result_file_that_was_half_fetched_before_a_cut_is_fetched_anew(
     (part,) = (root / "tasks").glob("toy_spool*.part")
     part.write_bytes(bytes(512) + part.read_bytes()[512:])
     assert run(experiment.job, root, alone.url).code == 0
-    check_world(root / "tasks", alone, keys=KEYS, before=before)
+    check_world(root / "tasks", alone, keys=experiment.keys, before=before)
 
 
 def _some(points: list[int], count: int) -> list[int]:
