@@ -34,6 +34,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]
 
 
 @pytest.fixture
+def alone(tmp_path: Path) -> Iterator[SandboxProcess]:
+    """A sandbox that serves one test only, so that whatever is left on it was left by that test."""
+    with sandbox(tmp_path / "server") as process:
+        yield process
+
+
+@pytest.fixture
 def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """What the library says, from INFO up."""
     caplog.set_level(logging.INFO, logger="gpt_batch_api")

@@ -25,7 +25,7 @@ from gpt_batch_api.domain.workplace import Workplace
 from gpt_batch_api.planning.admission import Limits
 from gpt_batch_api.planning.batching import Room
 from gpt_batch_api.planning.retrying import Retrying
-from gpt_batch_api.pricing.catalogue import Catalogue
+from gpt_batch_api.pricing.catalogue import Catalogue, Rates
 from gpt_batch_api.pricing.cost import expected_cost_pico, worst_cost_pico
 from gpt_batch_api.store import events, ledger, lengths, requests, tasks
 from gpt_batch_api.store.connection import Store
@@ -38,6 +38,23 @@ RELEARN_ANSWERS = 10
 POSTPONED_POLLS = 6
 GRACE_S = 4.0
 """How long the server may still take once a stop is wanted: for a step, and for answers to direct calls."""
+
+
+def given_ratio(settings: Settings) -> Fraction | None:
+    """The share of its maximum that a request is taken to use; None: that is to be learnt."""
+    given = settings.costs.assumed_completion_ratio
+    return None if given is None else Fraction(str(given))
+
+
+def forecast_of(db: sqlite3.Connection, settings: Settings) -> Forecast:
+    """How long answers will be, by all that the store has learnt and the settings say."""
+    return Forecast(lengths.learnt(db), ratio=given_ratio(settings), reserves_all=settings.extra.strict_budget)
+
+
+def plain_cost_pico(rates: Rates, forecast: Forecast, endpoint: str, model: str, load: Load) -> int:
+    """What many requests together reserve, about: at plain rates, without what is particular to single ones."""
+    output_tokens = forecast.reserved_by_many(endpoint, model, load.output_allowance)
+    return load.input_tokens * rates.input_pico + output_tokens * rates.output_pico
 
 
 class Interruption:
@@ -154,19 +171,11 @@ class Context:
 
         return TokenEstimator(warn=lambda text: self.tell(Advice(text=text)))
 
-    @cached_property
-    def given_ratio(self) -> Fraction | None:
-        """The share of its maximum that a request is taken to use; None: that is to be learnt."""
-        given = self.settings.costs.assumed_completion_ratio
-        return None if given is None else Fraction(str(given))
-
     @property
     def forecast(self) -> Forecast:
         """How long answers will be. Made anew when there are a good many more of them to learn from."""
         if self._forecast is None or self._learnt_since > max(RELEARN_ANSWERS, self._forecast.answers // 20):
-            self._forecast = Forecast(
-                lengths.learnt(self.db), ratio=self.given_ratio, reserves_all=self.settings.extra.strict_budget
-            )
+            self._forecast = forecast_of(self.db, self.settings)
             self._learnt_since = 0
         return self._forecast
 
@@ -240,9 +249,7 @@ class Context:
 
     def plain_cost_pico(self, endpoint: str, model: str, load: Load, *, road: Road = Road.BATCH) -> int:
         """What many requests together reserve, about: at plain rates, without what is particular to single ones."""
-        rates = self.catalogue.prices(model).rates(road)
-        output_tokens = self.forecast.reserved_by_many(endpoint, model, load.output_allowance)
-        return load.input_tokens * rates.input_pico + output_tokens * rates.output_pico
+        return plain_cost_pico(self.catalogue.prices(model).rates(road), self.forecast, endpoint, model, load)
 
     def plan_fingerprint(self, model: str) -> str:
         """Changes whenever the user's settings would seal a batch differently now.
@@ -250,7 +257,7 @@ class Context:
         What is learnt meanwhile is not part of it: a batch keeps the reservation that it was made with.
         """
         rates = self.catalogue.prices(model).batch
-        facts = repr((self.limits.batch, self.given_ratio, self.settings.extra.strict_budget, rates))
+        facts = repr((self.limits.batch, given_ratio(self.settings), self.settings.extra.strict_budget, rates))
         return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
     def nonce(self) -> str:

@@ -21,6 +21,8 @@ from gpt_batch_api.wire import batches as wire_batches
 
 _NEEDS_NO_CALL = {*FINAL_REQUEST_STATES, RequestState.ANSWERED, RequestState.HELD, RequestState.TWIN}
 
+TELLING_GROUP = 20
+"""A group of fewer answers tells nothing of how fast calls can be made."""
 LATE = "it would not be done by the deadline"
 
 
@@ -40,7 +42,8 @@ class Deadline:
             return self._hurry
         context = self._context
         left_s = self._at - context.clock.now()
-        rate = calls_per_s(direct.calls_per_s(context.db), ceiling=context.settings.limits.max_direct_concurrency)
+        seen = direct.calls_per_s(context.db, groups=10, least_answers=TELLING_GROUP)
+        rate = calls_per_s(seen, ceiling=context.settings.limits.max_direct_concurrency)
         left = self._unanswered()
         now = hurry(left_s=left_s, requests=left, calls_per_s=rate)
         self._hurry = max(self._hurry, now, key=list(Hurry).index)

@@ -6,16 +6,13 @@ is looked at again before it is told.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import sqlite3
 import tempfile
 import time
-import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import BinaryIO
 
 from gpt_batch_api.domain.delivery import UNCERTAIN, Delivered
 from gpt_batch_api.domain.errors import StoreError
@@ -24,8 +21,10 @@ from gpt_batch_api.domain.states import BatchState
 from gpt_batch_api.domain.words import count
 from gpt_batch_api.domain.workplace import Workplace
 from gpt_batch_api.engine import lock
+from gpt_batch_api.engine.seal import holds_batch
 from gpt_batch_api.engine.sweep import ALIVE, is_unfinished
 from gpt_batch_api.pricing.cost import dollars
+from gpt_batch_api.sinks.checksum import crc32_of
 from gpt_batch_api.sinks.publish import TEMPORARY
 from gpt_batch_api.store import batches, checkup, direct, outbox, pushes, samples, snapshot, tasks
 from gpt_batch_api.store.connection import Store
@@ -35,7 +34,6 @@ from gpt_batch_api.store.tasks import TaskRow
 
 _LOOKS = 3
 _PAUSE_S = 0.5
-_READ_BYTES = 1 << 20
 
 CHANGED_OUTSIDE = (
     "Only something other than this library changes a store so. Restore it from a backup; without one, "
@@ -165,9 +163,8 @@ def _changed(part: Delivered, folder: Path) -> str | None:
     has_bytes = path.stat().st_size
     if has_bytes < part.size_bytes:
         return f"{part.file_name} has {has_bytes:,} bytes, {part.size_bytes:,} were delivered"
-    with path.open("rb") as stream:
-        if _crc32(stream, part.size_bytes) != part.crc32:
-            return f"{part.file_name} was changed after it was delivered (its checksum is another)"
+    if crc32_of(path, part.size_bytes) != part.crc32:
+        return f"{part.file_name} was changed after it was delivered (its checksum is another)"
     return None
 
 
@@ -188,14 +185,6 @@ def _temporary_outputs(place: Workplace) -> list[Path]:
     return sorted(place.folder.glob(f"{place.prefix}_output*{TEMPORARY}"))
 
 
-def _crc32(stream: BinaryIO, size_bytes: int) -> int:
-    crc = 0
-    while size_bytes > 0 and (chunk := stream.read(min(size_bytes, _READ_BYTES))):
-        crc = zlib.crc32(chunk, crc)
-        size_bytes -= len(chunk)
-    return crc
-
-
 def _batch_files(db: sqlite3.Connection, place: Workplace) -> Check:
     """The files of batches that are not on the server yet hold the bytes that were sealed."""
     local = batches.in_states(db, BatchState.SEALED, BatchState.PUSHING)
@@ -204,16 +193,11 @@ def _batch_files(db: sqlite3.Connection, place: Workplace) -> Check:
         path = place.folder / batch.file_name
         if not path.exists():
             wrong.append(f"{batch.file_name} is gone; it will be written again before it is pushed")
-        elif _sha256(path) != batch.sha256:
+        elif not holds_batch(path, batch):
             wrong.append(f"{batch.file_name} was changed; the batch will be pushed as it was sealed")
     if wrong:
         return _next_run("batch files", *wrong)
     return _ok("batch files", f"{count(len(local), 'batch')} to be pushed")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _work_files(db: sqlite3.Connection, task: TaskRow, place: Workplace, *, running: bool) -> Check:

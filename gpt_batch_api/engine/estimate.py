@@ -5,13 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from fractions import Fraction
 from pathlib import Path
 
 from gpt_batch_api.domain.limits import BatchLimits, RemoteLimits, TotalLimits
 from gpt_batch_api.domain.outcome import Road
 from gpt_batch_api.domain.request import Load
 from gpt_batch_api.domain.settings import Settings
+from gpt_batch_api.engine.context import forecast_of, plain_cost_pico
 from gpt_batch_api.engine.seal import LEARNT_FOR_S
 from gpt_batch_api.engine.session import load_catalogue
 from gpt_batch_api.engine.shutdowns import ending
@@ -20,7 +20,7 @@ from gpt_batch_api.planning.forecast import Rest, foretell
 from gpt_batch_api.planning.schedule import schedule
 from gpt_batch_api.pricing.catalogue import Catalogue
 from gpt_batch_api.pricing.cost import dollars
-from gpt_batch_api.store import ledger, lengths, remainder, tasks
+from gpt_batch_api.store import ledger, remainder, tasks
 from gpt_batch_api.store.connection import connect_readonly, explained
 from gpt_batch_api.store.ledger import Booked
 from gpt_batch_api.store.remainder import Standing
@@ -42,12 +42,7 @@ def estimate_stored(path: Path, settings: Settings, *, now: float) -> Estimate |
 def estimate(db: sqlite3.Connection, settings: Settings, *, now: float, generator_asked: bool) -> Estimate:
     """Estimate what is left. Raises SettingError if a model has no price."""
     catalogue = load_catalogue(settings)
-    given = settings.costs.assumed_completion_ratio
-    forecast = Forecast(
-        lengths.learnt(db),
-        ratio=None if given is None else Fraction(str(given)),
-        reserves_all=settings.extra.strict_budget,
-    )
+    forecast = forecast_of(db, settings)
     rest = foretell(remainder.known(db), catalogue=catalogue, forecast=forecast)
     standing = remainder.standing(db)
     pace = remainder.pace(db)
@@ -104,10 +99,8 @@ def _all(by_model: dict[str, list[Load]]) -> list[Load]:
 
 def _with_cost(load: Load, endpoint: str, model: str, catalogue: Catalogue, forecast: Forecast) -> Load:
     """*load* with what it reserves, about."""
-    rates = catalogue.prices(model).batch
-    tokens = forecast.reserved_by_many(endpoint, model, load.output_allowance)
-    cost = load.input_tokens * rates.input_pico + tokens * rates.output_pico
-    return Load(load.requests, load.size_bytes, load.input_tokens, load.output_allowance, cost)
+    cost = plain_cost_pico(catalogue.prices(model).batch, forecast, endpoint, model, load)
+    return load + Load(cost_pico=cost)
 
 
 def _passed(to_send: Load, rest: Rest, booked: Booked, settings: Settings) -> Iterator[str]:

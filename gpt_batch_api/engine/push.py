@@ -12,7 +12,6 @@ batch might be paid. The batch is local again then and goes out anew like any ot
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Awaitable
 
@@ -21,7 +20,7 @@ from gpt_batch_api.domain.events import Advice, BatchPostponed, BatchPushed, Pus
 from gpt_batch_api.domain.states import PushState
 from gpt_batch_api.engine.context import Context
 from gpt_batch_api.engine.enqueued import named_limit
-from gpt_batch_api.engine.seal import split_if_too_heavy, write_batch_file
+from gpt_batch_api.engine.seal import holds_batch, split_if_too_heavy, write_batch_file
 from gpt_batch_api.engine.server import note_server
 from gpt_batch_api.store import batches, pushes, requests, tasks
 from gpt_batch_api.store.batches import BatchRow
@@ -252,11 +251,10 @@ def _next_look_s(waited_s: float, lag_s: float) -> float:
 def _ensure_local_file(context: Context, batch: BatchRow) -> None:
     """The local file must hold exactly the bytes that were sealed; if it is gone or touched, write it again."""
     path = context.workplace.folder / batch.file_name
-    if path.exists() and path.stat().st_size == batch.load.size_bytes:
-        with path.open("rb") as stream:
-            if hashlib.file_digest(stream, "sha256").hexdigest() == batch.sha256:
-                return
-        context.tell(Advice(text=f"{batch.file_name} was changed by hand; the batch is pushed as it was sealed."))
+    if path.exists():
+        if holds_batch(path, batch):
+            return
+        context.tell(Advice(text=f"{batch.file_name} is not what was sealed, so it is written anew."))
     ids = tuple(requests.ids_of_batch(context.db, batch.id))
     written = write_batch_file(context, batch.file_name, ids)
     if written.sha256 != batch.sha256:

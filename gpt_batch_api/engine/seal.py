@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from gpt_batch_api.domain.errors import PayloadError
 from gpt_batch_api.domain.events import BatchDissolved, BatchSealed
@@ -139,6 +140,14 @@ class Written:
 
     size_bytes: int
     sha256: str
+
+
+def holds_batch(path: Path, batch: BatchRow) -> bool:
+    """Whether the file at *path* holds exactly the bytes that were sealed."""
+    if path.stat().st_size != batch.load.size_bytes:
+        return False
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() == batch.sha256
 
 
 def write_batch_file(context: Context, file_name: str, request_ids: tuple[int, ...]) -> Written:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from gpt_batch_api.domain.delivery import UNCERTAIN, Delivered, Progress, Rows
 from gpt_batch_api.domain.errors import OutputError
+from gpt_batch_api.sinks.checksum import crc32_of
 from gpt_batch_api.sinks.publish import remove, replace_file
 
 Write = Callable[[BinaryIO, Iterator[str]], None]
@@ -31,7 +31,7 @@ class Document:
             path = self.path.with_name(part.file_name)
             if part.generation == UNCERTAIN or not path.exists():
                 complete = False
-            elif path.stat().st_size != part.size_bytes or _checksum(path) != part.crc32:
+            elif path.stat().st_size != part.size_bytes or crc32_of(path) != part.crc32:
                 raise OutputError(
                     f"The output file {part.file_name} was changed by hand after it was delivered. "
                     "Move it away: it will be written anew from the store."
@@ -56,7 +56,7 @@ class Document:
 
         replace_file(self.path, write)
         part = Delivered(
-            1, generation, self.path.name, counter.rows, self.path.stat().st_size, _checksum(self.path), newest
+            1, generation, self.path.name, counter.rows, self.path.stat().st_size, crc32_of(self.path), newest
         )
         yield Progress((part,), replaces_all=True)
 
@@ -112,11 +112,3 @@ class _Counter:
         for row in rows:
             self.rows += 1
             yield row
-
-
-def _checksum(path: Path) -> int:
-    crc = 0
-    with path.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            crc = zlib.crc32(chunk, crc)
-    return crc

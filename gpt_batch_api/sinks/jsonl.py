@@ -10,18 +10,18 @@ from __future__ import annotations
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from gpt_batch_api.domain.delivery import UNCERTAIN, Delivered, Progress, Rows
 from gpt_batch_api.domain.errors import OutputError
+from gpt_batch_api.sinks.checksum import crc32_of
 from gpt_batch_api.sinks.publish import TEMPORARY, remove, sync_folder
 
 _STEP_BYTES = 1 << 24
 """How much is appended before the position is committed."""
-_READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class JsonLines:
             path = self.base.with_name(part.file_name)
             if part.generation == UNCERTAIN or not path.exists():
                 complete = False
-            elif path.stat().st_size < part.size_bytes or _checksum(path, part.size_bytes) != part.crc32:
+            elif path.stat().st_size < part.size_bytes or crc32_of(path, part.size_bytes) != part.crc32:
                 raise _edited(part)
         return complete
 
@@ -203,17 +203,3 @@ def _edited(part: Delivered) -> OutputError:
         f"The output file {part.file_name} was changed by hand after it was delivered. "
         "Move it away: it will be built anew from the store."
     )
-
-
-def _checksum(path: Path, size_bytes: int) -> int:
-    crc = 0
-    with path.open("rb") as stream:
-        for chunk in _chunks(stream.read, size_bytes):
-            crc = zlib.crc32(chunk, crc)
-    return crc
-
-
-def _chunks(read: Callable[[int], bytes], size_bytes: int) -> Iterable[bytes]:
-    while size_bytes > 0 and (chunk := read(min(size_bytes, _READ_BYTES))):
-        yield chunk
-        size_bytes -= len(chunk)

@@ -44,8 +44,6 @@ class Ready:
         return self.request.kind.endpoint
 
 
-TELLING_GROUP = 20
-"""A group of fewer answers tells nothing of how fast calls can be made."""
 _EXPIRED = "AND expiries > 0"
 """Lets SQLite use the small index of what expired."""
 
@@ -106,12 +104,12 @@ def heaviest_of_batch(db: sqlite3.Connection, batch_id: int) -> tuple[int, int]:
     return row[0], row[1]
 
 
-def calls_per_s(db: sqlite3.Connection) -> float | None:
-    """How many direct calls were answered in a second, of late; None if there were too few to tell."""
+def calls_per_s(db: sqlite3.Connection, *, groups: int, least_answers: int = 0) -> float | None:
+    """How many direct calls were answered in a second, by the newest *groups* of so many answers; None if none tells."""
     answered, took_s = db.execute(
         "SELECT sum(requests), sum(closed_at - opened_at) FROM (SELECT requests, closed_at, opened_at FROM direct_group "
-        "WHERE closed_at > opened_at AND requests >= ? ORDER BY id DESC LIMIT 10)",
-        (TELLING_GROUP,),
+        "WHERE closed_at > opened_at AND requests >= ? ORDER BY id DESC LIMIT ?)",
+        (least_answers, groups),
     ).fetchone()
     return answered / took_s if took_s else None
 

@@ -13,7 +13,7 @@ from gpt_batch_api.domain.outcome import Usage
 from gpt_batch_api.domain.request import Kind, Load
 from gpt_batch_api.domain.states import BatchState, RequestState
 from gpt_batch_api.planning.forecast import Asked, FollowUps, Known, Left
-from gpt_batch_api.store import batches, requests
+from gpt_batch_api.store import batches, direct, requests
 from gpt_batch_api.store.requests import KIND
 
 MOST_SAMPLES = 20_000
@@ -130,13 +130,8 @@ def pace(db: sqlite3.Connection) -> Pace:
             (RECENT,),
         )
     )
-    answers, seconds = db.execute(
-        "SELECT coalesce(sum(requests), 0), coalesce(sum(closed_at - opened_at), 0) FROM (SELECT * FROM direct_group "
-        "WHERE closed_at > opened_at ORDER BY id DESC LIMIT ?)",
-        (RECENT,),
-    ).fetchone()
     return Pace(
         batch_s=took[len(took) // 2] if took else None,
         longest_batch_s=took[-1] if took else None,
-        direct_per_s=answers / seconds if seconds else None,
+        direct_per_s=direct.calls_per_s(db, groups=RECENT),
     )

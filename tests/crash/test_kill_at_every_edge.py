@@ -39,13 +39,6 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     place.close()
 
 
-@pytest.fixture
-def alone(tmp_path: Path) -> Iterator[SandboxProcess]:
-    """A sandbox that serves this test only, so that whatever is left on it was left by this test."""
-    with sandbox(tmp_path / "server") as process:
-        yield process
-
-
 def edges_undisturbed(bench: Bench, name: str) -> int:
     """How many edges a job has."""
     outcome = bench.undisturbed(name)

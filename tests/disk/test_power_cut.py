@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from fnmatch import fnmatch
 from itertools import product
 from pathlib import Path
@@ -13,17 +12,9 @@ import pytest
 from gpt_batch_api.sandbox.child import SandboxProcess
 from tests.disk.experiments import EXPERIMENTS, calm_run, cut_points, cut_power, fate_of
 from tests.disk.harness import KILLED, Bill, check_world, run
-from tests.toy import sandbox
 
 SAMPLE = 12
 """So many cuts of each job here; `python -m tests.disk --all` tries every one."""
-
-
-@pytest.fixture
-def alone(tmp_path: Path) -> Iterator[SandboxProcess]:
-    """A sandbox for one test."""
-    with sandbox(tmp_path / "server") as process:
-        yield process
 
 
 @pytest.mark.crash
@@ -35,8 +26,11 @@ def test_after_a_power_cut_nothing_promised_is_gone_and_the_job_finishes(
     experiment = EXPERIMENTS[name]
     points = cut_points(calm_run(experiment, tmp_path / "calm", alone).changes)
     assert len(points) > 80
-    for number, at in enumerate(_some(points, SAMPLE)):
+    cuts = [
         cut_power(experiment, tmp_path / f"cut{at}", alone, at=at, fate=fate_of(number), seed=number)
+        for number, at in enumerate(_some(points, SAMPLE))
+    ]
+    assert sum(cuts) > len(cuts) // 2  # a run whose calls end in another order may be over before its cut
 
 
 @pytest.mark.crash

@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,6 @@ from gpt_batch_api.sandbox.child import SandboxProcess
 from tests.crash import jobs
 from tests.disk.harness import KILLED, run
 from tests.disk.watch import Fault
-from tests.toy import sandbox
 
 ROOT = Path(__file__).parents[2]
 
@@ -106,12 +104,6 @@ def test_the_process_dies_before_the_change_at_which_it_is_to_die(tmp_path: Path
     assert ran.code == KILLED
     assert [change.name for change in ran.changes] == ["mkdir tasks", "create text.txt"]
     assert (root / "tasks" / "text.txt").read_bytes() == b""
-
-
-@pytest.fixture
-def alone(tmp_path: Path) -> Iterator[SandboxProcess]:
-    with sandbox(tmp_path / "server") as process:
-        yield process
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")

@@ -24,7 +24,7 @@ from gpt_batch_api.sandbox.child import SandboxProcess
 from gpt_batch_api.store.snapshot import take_from
 from tests.crash import harness
 from tests.crash.harness import KILLED
-from tests.toy import QUICK, ToyTask, batches_of, books, files_of, query, rows_of, sandbox
+from tests.toy import QUICK, ToyTask, batches_of, books, files_of, query, rows_of
 
 ROOT = Path(__file__).parents[2]
 REQUESTS = 3000
@@ -66,13 +66,6 @@ def running(folder: Path, url: str) -> Iterator[subprocess.Popen[str]]:
         if process.poll() is None:
             process.kill()
         process.communicate()
-
-
-@pytest.fixture
-def alone(tmp_path: Path) -> Iterator[SandboxProcess]:
-    """A sandbox for one test."""
-    with sandbox(tmp_path / "server") as process:
-        yield process
 
 
 def is_complete(folder: Path, server: SandboxProcess, *, count: int = REQUESTS) -> None:
