@@ -14,8 +14,14 @@ _HARD_END_S = 3.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Serve as the arguments say."""
+    parser = argparse.ArgumentParser(prog="python -m gpt_batch_api.sandbox", allow_abbrev=False)
+    add_arguments(parser)
+    return serve(parser.parse_args(argv))
+
+
+def serve(options: argparse.Namespace) -> int:
     """Serve; print one line of JSON when listening. Returns 0 when told to stop, 1 if it cannot start."""
-    options = _parser().parse_args(argv)
     # Heavy, and not needed for --help.
     from gpt_batch_api.sandbox.plan_file import PlanError, load_plan, with_overrides
     from gpt_batch_api.sandbox.sandbox import Sandbox, SandboxInUse
@@ -44,12 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m gpt_batch_api.sandbox",
-        description="An emulated OpenAI API with its state on disk, for trying things out without paying.",
-        allow_abbrev=False,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What may be typed."""
+    parser.description = "An emulated OpenAI API with its state on disk, for trying things out without paying."
     parser.add_argument(
         "--db",
         type=Path,
@@ -69,7 +72,6 @@ def _parser() -> argparse.ArgumentParser:
         "--time_scale", type=float, metavar="NUM", help="simulated seconds per real second; replaces the plan's"
     )
     parser.add_argument("--until_stdin_closes", action="store_true", help="end when standard input does")
-    return parser
 
 
 def _announce(url: str, uuid: str, *, when: Callable[[float], bool]) -> None:

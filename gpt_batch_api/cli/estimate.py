@@ -1,0 +1,45 @@
+"""`gpt-batch-api estimate`."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from gpt_batch_api.cli.options import SettingsHelp, add_settings, settings_from_args
+from gpt_batch_api.cli.tasks import add_task_arguments, print_documents, workplaces
+from gpt_batch_api.domain.options import options
+from gpt_batch_api.domain.settings import Settings
+
+_SETTINGS: dict[str, tuple[str, ...]] = {"limits": (), "costs": (), "extra": ("price_file", "strict_budget")}
+"""What an estimate depends on: groups of settings, all of a group or those named."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = SettingsHelp
+    parser.description = (
+        "Tell requests, tokens, cost in batches and by direct calls, batches and time of what is not done yet. "
+        "It knows what the store knows; the flag --estimate of a task's own command asks its generator too."
+    )
+    add_task_arguments(parser)
+    for group, names in _SETTINGS.items():
+        others = [option.name for option in options(Settings) if option.section == group and option.name not in names]
+        add_settings(parser, groups=(group,), exclude=others if names else ())
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from gpt_batch_api.engine.estimate import estimate_stored
+    from gpt_batch_api.monitor.estimates import estimate_document, estimate_lines
+
+    settings = settings_from_args(arguments, ignore=("task_dir", "task_prefix"))
+    documents = []
+    for workplace in workplaces(arguments):
+        found = estimate_stored(workplace.store, settings, now=time.time())
+        if found is None:
+            continue
+        if arguments.json:
+            documents.append(estimate_document(found, prefix=workplace.prefix))
+        else:
+            print("\n".join(estimate_lines(found, prefix=workplace.prefix)))
+    if arguments.json:
+        print_documents(documents, arguments)
+    return 0
