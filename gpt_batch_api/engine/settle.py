@@ -61,9 +61,9 @@ async def settle(context: Context, batch_id: int) -> None:
     booking = _BatchBooking(context, batch, status=batch.remote_status or "unknown")
     with context.transaction() as tx:
         booking.book_lines(tx, read_in_order(spools, on_broken=booking.tell_broken))
-        if vanished:
-            booking.note_vanished()
-        booking.book_rest(tx, VANISHED if vanished else UNFINISHED.get(booking.status, MISSING))
+        rest = VANISHED if vanished else UNFINISHED.get(booking.status, MISSING)
+        booking.note_silence(rest)
+        booking.book_rest(tx, rest)
         booking.check_usage(tx)
         booking.close(tx)
         weigh(context, tx)
@@ -131,6 +131,8 @@ class _BatchBooking(Booking):
         self.status = status
         self.silent_pico = 0
         """What was paid without an answer to show for it."""
+        self._silent_answers = 0
+        """Answers that do not say what they used."""
         self._silent = Load()
         """The requests without an answer that may have run."""
         self._long = Load()
@@ -157,7 +159,19 @@ class _BatchBooking(Booking):
                     line.document, endpoint=self._endpoint, structured=request.structured
                 )
                 judged[request.id] = Judged(request, outcome, usage, status, line.raw)
+                self._silent_answers += status == 200 and not usage.input_tokens + usage.output_tokens
             self.book(tx, judged.values(), road=Road.BATCH)
+
+    def note_silence(self, outcome: Outcome) -> None:
+        """What may have run, and shows no usage, was paid as it was reserved, unless the batch itself says what it used.
+
+        Those are answers without usage and, if *outcome* does not say that they never ran, all that have no answer.
+        """
+        load, silent = self._batch.load, self._silent_answers
+        if outcome.verdict is not Verdict.FREE:
+            found = self.sum.succeeded + self.sum.retried + self.sum.failed + self.sum.held + self.sum.free
+            silent += load.requests - found
+        self.silent_pico = load.cost_pico * silent // load.requests
 
     def book_rest(self, tx: sqlite3.Connection, outcome: Outcome) -> None:
         """Whoever still waits got no answer."""
@@ -176,16 +190,13 @@ class _BatchBooking(Booking):
             if step is not None and request.input_tokens > step:
                 self._long += load
 
-    def note_vanished(self) -> None:
-        """Answers that are gone were paid for, as it was reserved, unless the batch itself says what they cost."""
-        found = self.sum.succeeded + self.sum.retried + self.sum.failed + self.sum.held + self.sum.free
-        gone = self._batch.load.requests - found
-        self.silent_pico = self._batch.load.cost_pico * gone // self._batch.load.requests
-
     def check_usage(self, tx: sqlite3.Connection) -> None:
-        """Compare what the batch itself says that it used with the sum of its answers; what is more was paid too."""
+        """What the batch itself says that it used is what was paid: compare it with the sum of its answers."""
         told = batch_usage(batches.report_of(tx, self._batch.id))
-        if told is None or (told.input_tokens, told.output_tokens) == (self.used.input_tokens, self.used.output_tokens):
+        if told is None:
+            return
+        self.silent_pico = 0
+        if (told.input_tokens, told.output_tokens) == (self.used.input_tokens, self.used.output_tokens):
             return
         self.silent_pico = self._cost_of_silence(told)
         self._context.tell(

@@ -44,6 +44,21 @@ class TestABatchesOwnUsage:
         assert "have no answer to show for them, and count as spent" in log.text
         assert query(tasks, "SELECT count(*) FROM event WHERE kind = 'UsageDiffers'") == [(1,)]
 
+    @pytest.mark.parametrize("fault", ["missing", "broken", "no_usage"])
+    def test_that_is_not_told_leaves_silent_answers_booked_as_they_were_reserved(
+        self, weather: Any, tasks: Path, fault: str
+    ) -> None:
+        """Nobody says what they cost: never less is booked than was billed."""
+        plan = f"batches: [{{fault: no_counts}}]\nlines: [{{fault: {fault}, nth: [2, 5, 9]}}]"
+        with weather(plan) as server:
+            settings = settings_for(server, tasks, completion_ratio=1.0, max_batch_requests=10, **ROUGH)
+            assert Many(**settings).run()
+            spent, reserved, unlinked, linked = books(tasks)
+            assert (reserved, spent) == (0, linked + unlinked)
+            assert linked < billed(server) <= spent
+        (load,) = query(tasks, "SELECT DISTINCT cost_pico / requests FROM batch WHERE id = 1")
+        assert unlinked == pytest.approx(3 * load[0], rel=0.05)
+
     def test_is_not_told_where_it_agrees(
         self, server: SandboxProcess, tasks: Path, log: pytest.LogCaptureFixture
     ) -> None:
