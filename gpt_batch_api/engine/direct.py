@@ -211,7 +211,7 @@ class DirectRoad:
 
     def _begin(self, tx: sqlite3.Connection, leaving: Sequence[Flight]) -> None:
         context = self._context
-        context.remote.lane(len(self._flying) + len(leaving))  # if it cannot be made, nothing was intended yet
+        context.remote.make_ready(len(self._flying) + len(leaving))  # if it cannot be made, nothing was intended yet
         calls = [flight.call for flight in leaving]
         direct.begin(tx, calls, session_id=context.session_id, now=context.clock.now())
 
@@ -461,8 +461,9 @@ class DirectRoad:
         context, now = self._context, self._context.clock.now()
         calls = [flight.call for flight, _ in part]
         booking = Booking(context, group_id=group.id)
-        for road in Road:
-            booking.book(tx, [item for flight, item in part if _paid(flight) is road], road=road)
+        paid = [(_paid(flight), item) for flight, item in part]
+        for road in sorted({road for road, _ in paid}):
+            booking.book(tx, [item for by, item in paid if by is road], road=road)
         unknown = sum(flight.call.reserved_pico for flight, item in part if _costs_unknown(item))
         direct.settle(
             tx, calls, session_id=context.session_id, cost_pico=booking.sum.cost_pico, unknown_pico=unknown, now=now

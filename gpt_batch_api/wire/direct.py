@@ -46,23 +46,10 @@ async def ask(transport: Transport, *, endpoint: str, body: bytes, timeout_s: fl
 
     Raises NotSent if the server had nothing of it, Lost if no reply came.
     """
-    import httpx2
-    from openai import APIStatusError
 
     async def call() -> Reply:
-        try:
-            response = await transport.lane(place).post(
-                endpoint.removeprefix("/v1"),
-                cast_to=httpx2.Response,
-                content=body,
-                options={
-                    "headers": {"Content-Type": "application/json"},
-                    "timeout": httpx2.Timeout(timeout_s, connect=10.0),
-                    "max_retries": 0,
-                },
-            )
-        except APIStatusError as error:
-            response = error.response
+        path = endpoint.removeprefix("/v1")
+        response = await transport.post(path, body, timeout_s=timeout_s, place=place)
         content = response.content
         if response.status_code == 200:
             transport.heard(response.headers)
