@@ -94,6 +94,7 @@ class BadNetwork:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.sleep(0)  # what was broken off is closed in the next round of the loop
 
     async def _passes(self, time_s: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -119,7 +120,7 @@ class BadNetwork:
             if exchange.is_reset:
                 _reset(writer)
             for stream in (writer, to_upstream):
-                stream.close()
+                await _closed(stream)
 
     async def _requests(self, exchange: _Exchange, reader: asyncio.StreamReader, server: asyncio.StreamWriter) -> None:
         while data := await reader.read(CHUNK):
@@ -173,6 +174,16 @@ def _bound(port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     bound.bind(("127.0.0.1", port))
     return bound
+
+
+async def _closed(stream: asyncio.StreamWriter) -> None:
+    """Close a connection once what was written to it has gone, but do not wait long for that."""
+    stream.close()
+    try:
+        async with asyncio.timeout(1):
+            await stream.wait_closed()
+    except (OSError, TimeoutError):
+        stream.transport.abort()
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
