@@ -10,9 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fractions import Fraction
-from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from gpt_batch_api.domain.errors import AccountError
@@ -24,6 +22,7 @@ from gpt_batch_api.endpoints.verdict import BILLING_CODES, ServerError, judge
 from gpt_batch_api.engine.booking import Booking, Judged, figures
 from gpt_batch_api.engine.context import Context
 from gpt_batch_api.engine.enqueued import batch_limit
+from gpt_batch_api.engine.fetch import fetch_results
 from gpt_batch_api.engine.seal import split_if_too_heavy
 from gpt_batch_api.engine.spool import Line, read_in_order
 from gpt_batch_api.engine.weigh import weigh
@@ -34,9 +33,7 @@ from gpt_batch_api.sinks.publish import remove
 from gpt_batch_api.store import batches, ledger, pushes, responses, tasks
 from gpt_batch_api.store.batches import BatchRow
 from gpt_batch_api.store.responses import Awaiting
-from gpt_batch_api.wire import files as wire_files
 from gpt_batch_api.wire.batches import RemoteBatch, read_batch
-from gpt_batch_api.wire.trouble import Refused
 
 PAGE = 500
 
@@ -57,7 +54,7 @@ async def settle(context: Context, batch_id: int) -> None:
     if report is not None and report.status == "failed" and not report.output_file_id:
         _settle_failed(context, batch, report)
         return
-    spools, vanished = await _fetch(context, batch)
+    spools, vanished = await fetch_results(context, batch)
     booking = _BatchBooking(context, batch, status=batch.remote_status or "unknown")
     with context.transaction() as tx:
         booking.book_lines(tx, read_in_order(spools, on_broken=booking.tell_broken))
@@ -73,38 +70,6 @@ async def settle(context: Context, batch_id: int) -> None:
         raise AccountError(
             f"The server refuses this account: {booking.account_trouble.message}", code=booking.account_trouble.reason
         )
-
-
-async def _fetch(context: Context, batch: BatchRow) -> tuple[list[Path], bool]:
-    """Download the result files; whether one that should be there is gone."""
-    paths: list[Path] = []
-    vanished = False
-    for role, file_id in (("output", batch.output_file_id), ("error", batch.error_file_id)):
-        if file_id is None:
-            continue
-        path = context.workplace.spool(batch.id, role, task_uuid=context.task_uuid)
-        try:
-            may_be_empty = role == "error" or not batch.count_completed
-            await wire_files.download(
-                context.remote, file_id, path, may_begin=partial(may_begin_results, may_be_empty=may_be_empty)
-            )
-            paths.append(path)
-        except Refused as refused:
-            if refused.status not in (404, 410):
-                raise
-            vanished = True
-    return paths, vanished
-
-
-def may_begin_results(begin: bytes, *, may_be_empty: bool) -> bool:
-    """Whether a result file can begin so.
-
-    A page that some proxy on the way sends in its place, with status 200, must not be taken for a file in which all
-    answers are missing: they would be asked, and paid, again.
-    """
-    if not begin.strip():
-        return may_be_empty
-    return b'"custom_id"' in begin or len(begin) >= wire_files.CHUNK_BYTES
 
 
 def judge_line(line: Mapping[str, Any], *, endpoint: Endpoint, structured: bool) -> tuple[Outcome, Usage, int | None]:
