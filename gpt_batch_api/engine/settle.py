@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any
 
 from gpt_batch_api.domain.errors import AccountError
-from gpt_batch_api.domain.events import BatchPostponed, BatchSettled, UsageDiffers
+from gpt_batch_api.domain.events import Advice, BatchPostponed, BatchSettled, UsageDiffers
 from gpt_batch_api.domain.outcome import Outcome, Road, Usage, Verdict
 from gpt_batch_api.domain.request import Load
 from gpt_batch_api.endpoints.base import Endpoint, batch_usage, get_endpoint
@@ -22,7 +22,7 @@ from gpt_batch_api.endpoints.verdict import BILLING_CODES, ServerError, judge
 from gpt_batch_api.engine.booking import Booking, Judged, figures
 from gpt_batch_api.engine.context import Context
 from gpt_batch_api.engine.enqueued import batch_limit
-from gpt_batch_api.engine.fetch import fetch_results
+from gpt_batch_api.engine.fetch import Part, fetch_results
 from gpt_batch_api.engine.seal import split_if_too_heavy
 from gpt_batch_api.engine.spool import Line, read_in_order
 from gpt_batch_api.engine.weigh import weigh
@@ -45,6 +45,11 @@ UNFINISHED = {
 VANISHED = Outcome(
     Verdict.FATAL, "results_vanished", "the result file is gone from the server; asking again would be paid again"
 )
+CUT_SHORT = Outcome(
+    Verdict.FATAL,
+    "results_cut_short",
+    "the result file came cut short, and its answer was not in it; asking again would be paid again",
+)
 
 
 async def settle(context: Context, batch_id: int) -> None:
@@ -54,21 +59,36 @@ async def settle(context: Context, batch_id: int) -> None:
     if report is not None and report.status == "failed" and not report.output_file_id:
         _settle_failed(context, batch, report)
         return
-    spools, vanished = await fetch_results(context, batch)
+    fetched = await fetch_results(context, batch)
     booking = _BatchBooking(context, batch, status=batch.remote_status or "unknown")
     with context.transaction() as tx:
-        booking.book_lines(tx, read_in_order(spools, on_broken=booking.tell_broken))
-        if vanished:
-            booking.note_vanished()
-        booking.book_rest(tx, VANISHED if vanished else UNFINISHED.get(booking.status, MISSING))
+        booking.book_lines(tx, read_in_order(fetched.paths, on_broken=booking.tell_broken))
+        gone = VANISHED if fetched.vanished else CUT_SHORT if fetched.cut_short else None
+        if gone is not None:
+            booking.note_gone()
+        booking.book_rest(tx, gone or UNFINISHED.get(booking.status, MISSING))
         booking.check_usage(tx)
+        if not batch.discard:
+            _leave_on_server(context, tx, batch, fetched.cut_short)
         booking.close(tx)
         weigh(context, tx)
-    for path in spools:
+    for path in fetched.paths:
         remove(path)
     if booking.account_trouble is not None and not batch.discard:
         raise AccountError(
             f"The server refuses this account: {booking.account_trouble.message}", code=booking.account_trouble.reason
+        )
+
+
+def _leave_on_server(context: Context, tx: sqlite3.Connection, batch: BatchRow, cut_short: Iterable[Part]) -> None:
+    """Do not delete result files whose answers could not be read: they may be had by other means."""
+    for part in cut_short:
+        batches.mark_deleted(tx, [part.file_id])
+        context.tell(
+            Advice(
+                text=f"The {part.role} file of batch {batch.id} still came cut short. It is left on the server, as "
+                f"{part.file_id}; requests whose answers did not come are held."
+            )
         )
 
 
@@ -141,7 +161,7 @@ class _BatchBooking(Booking):
             if step is not None and request.input_tokens > step:
                 self._long += load
 
-    def note_vanished(self) -> None:
+    def note_gone(self) -> None:
         """Answers that are gone were paid for, as it was reserved, unless the batch itself says what they cost."""
         found = self.sum.succeeded + self.sum.retried + self.sum.failed + self.sum.held + self.sum.free
         gone = self._batch.load.requests - found
