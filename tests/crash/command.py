@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +21,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
-from tests.crash.harness import FORKS
+from tests.crash.harness import FORKS, end_with_parent
 from tests.crash.kills import Bench, Kills, Outcome, distinct
 from tests.crash.storms import Storm, StormOutcome, brave
 from tests.crash.trials import TRIALS
@@ -65,10 +69,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{name:24} {(trial.job.__doc__ or '').strip()}")
         return 0
     base = Path(tempfile.mkdtemp(prefix="crash-", dir=MEMORY if MEMORY.is_dir() else None))
+    signal.signal(signal.SIGTERM, _stop)
     began_s = time.monotonic()
     with ProcessPoolExecutor(wanted.jobs, mp_context=FORKS, initializer=_begin, initargs=(base,)) as pool:
-        kills_wanted = wanted.all or wanted.job or wanted.double or wanted.sample or not wanted.storms
-        report = Report(try_jobs(pool, wanted) if kills_wanted else [], try_storms(pool, wanted))
+        try:
+            kills_wanted = wanted.all or wanted.job or wanted.double or wanted.sample or not wanted.storms
+            report = Report(try_jobs(pool, wanted) if kills_wanted else [], try_storms(pool, wanted))
+        except BaseException:
+            for process in multiprocessing.active_children():
+                process.kill()
+            shutil.rmtree(base, ignore_errors=True)
+            raise
     report.seconds = time.monotonic() - began_s
     print(report.end())
     if wanted.json:
@@ -79,6 +90,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
 # ---------------------------------------------------------------- what is done, and by whom
 
 Unit = Callable[[], Outcome]
@@ -87,6 +102,7 @@ Unit = Callable[[], Outcome]
 
 def _begin(base: Path) -> None:
     global _bench, _base
+    end_with_parent()
     _base = base / f"process-{os.getpid()}"
     _bench = Bench(_base)
 

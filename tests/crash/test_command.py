@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -42,6 +47,36 @@ def test_one_trial_can_be_repeated() -> None:
     done = crash("--job", "custom", "--at", "9", "3")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[1].split()[:4] == ["together", "0", "0", "1"], "killed twice, once"
+
+
+def processes_with(mark: str) -> list[str]:
+    """What processes there are with *mark* in their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark.encode() in (process / "environ").read_bytes():
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return found
+
+
+@pytest.mark.crash
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux's list of processes")
+def test_nothing_goes_on_when_it_is_terminated() -> None:
+    """Its workers end with it, and the jobs and servers that these have started."""
+    mark = f"CRASH_TEST={uuid4().hex}"
+    name, _, value = mark.partition("=")
+    command = [sys.executable, "-m", "tests.crash", "--job", "list", "--jobs", "1"]
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, name: value}, stdout=subprocess.DEVNULL) as process:
+        while not any("/process-" in running for running in processes_with(mark)):  # the server of a worker
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.terminate()
+        assert process.wait(20) == 128 + signal.SIGTERM
+    for _ in range(100):
+        if not processes_with(mark):
+            return
+        time.sleep(0.1)
+    raise AssertionError(processes_with(mark))
 
 
 @pytest.mark.parametrize(
