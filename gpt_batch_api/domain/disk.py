@@ -1,13 +1,24 @@
-"""A disk that refuses a write, in one sentence: which disk, why, what is safe, what to do."""
+"""The disk: names that last, and a refused write in one sentence: which disk, why, what is safe, what to do."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
 from pathlib import Path
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names in *folder* durable, where the system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def refused_write(path: Path, why: str, *, full: bool, safe: str = "Nothing committed is lost") -> str:

@@ -26,7 +26,7 @@ from gpt_batch_api.engine.sweep import ALIVE, is_unfinished
 from gpt_batch_api.pricing.cost import dollars
 from gpt_batch_api.sinks.checksum import crc32_of
 from gpt_batch_api.sinks.publish import TEMPORARY
-from gpt_batch_api.store import batches, checkup, direct, outbox, pushes, samples, snapshot, tasks
+from gpt_batch_api.store import batches, checkup, direct, lengths, outbox, pushes, samples, snapshot, tasks
 from gpt_batch_api.store.connection import Store
 from gpt_batch_api.store.migrations import SCHEMA_VERSION
 from gpt_batch_api.store.quiet import immutable_address, quietly
@@ -113,12 +113,13 @@ def _facts(db: sqlite3.Connection) -> dict[str, str]:
     """What there is of each part, to be told where nothing is wrong with it."""
     taken = snapshot.take(db)
     states = [f"{load.requests:,} {state}" for state, load in taken.states.items() if load.requests]
-    booked = taken.booked
+    booked, learnt = taken.booked, lengths.learnt(db)
     return {
         "counts": f"{count(taken.asked, 'request')} of {count(sum(taken.samples.values()), 'sample')}",
         "requests": ", ".join(states) or "none",
         "batches": f"{len(taken.active):,} under way, {taken.finished_batches:,} finished",
         "money": f"{dollars(booked.spent_pico)} spent, {dollars(booked.reserved_pico)} reserved",
+        "lengths": f"learnt from {count(sum(kind.answers for kind in learnt.values()), 'answer')}",
         "rows": f"{count(samples.count_rows(db), 'row')}, {taken.rows:,} delivered",
     }
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gpt_batch_api.domain.clock import Clock, SystemClock
+from gpt_batch_api.domain.disk import sync_folder
 from gpt_batch_api.domain.ending import Ending, Over
 from gpt_batch_api.domain.errors import OutputError, SettingError, StoreError, UserError
 from gpt_batch_api.domain.events import Advice, Event
@@ -27,7 +28,6 @@ from gpt_batch_api.engine.loop import Loop
 from gpt_batch_api.engine.start import start
 from gpt_batch_api.planning.estimate import Estimate
 from gpt_batch_api.pricing.catalogue import Catalogue, PriceFlags
-from gpt_batch_api.sinks.publish import sync_folder
 from gpt_batch_api.store import snapshot, tasks
 from gpt_batch_api.store import wipe as stored_wipe
 from gpt_batch_api.store.connection import Store

@@ -10,13 +10,11 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fractions import Fraction
-from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from gpt_batch_api.domain.errors import AccountError
-from gpt_batch_api.domain.events import BatchPostponed, BatchSettled, UsageDiffers
+from gpt_batch_api.domain.events import Advice, BatchPostponed, BatchSettled, UsageDiffers
 from gpt_batch_api.domain.outcome import Outcome, Road, Usage, Verdict
 from gpt_batch_api.domain.request import Load
 from gpt_batch_api.endpoints.base import Endpoint, batch_usage, get_endpoint
@@ -24,6 +22,7 @@ from gpt_batch_api.endpoints.verdict import BILLING_CODES, ServerError, judge
 from gpt_batch_api.engine.booking import Booking, Judged, figures
 from gpt_batch_api.engine.context import Context
 from gpt_batch_api.engine.enqueued import batch_limit
+from gpt_batch_api.engine.fetch import Part, fetch_results
 from gpt_batch_api.engine.seal import split_if_too_heavy
 from gpt_batch_api.engine.spool import Line, read_in_order
 from gpt_batch_api.engine.weigh import weigh
@@ -34,9 +33,7 @@ from gpt_batch_api.sinks.publish import remove
 from gpt_batch_api.store import batches, ledger, pushes, responses, tasks
 from gpt_batch_api.store.batches import BatchRow
 from gpt_batch_api.store.responses import Awaiting
-from gpt_batch_api.wire import files as wire_files
 from gpt_batch_api.wire.batches import RemoteBatch, read_batch
-from gpt_batch_api.wire.trouble import Refused
 
 PAGE = 500
 
@@ -48,6 +45,11 @@ UNFINISHED = {
 VANISHED = Outcome(
     Verdict.FATAL, "results_vanished", "the result file is gone from the server; asking again would be paid again"
 )
+CUT_SHORT = Outcome(
+    Verdict.FATAL,
+    "results_cut_short",
+    "the result file came cut short, and its answer was not in it; asking again would be paid again",
+)
 
 
 async def settle(context: Context, batch_id: int) -> None:
@@ -57,17 +59,20 @@ async def settle(context: Context, batch_id: int) -> None:
     if report is not None and report.status == "failed" and not report.output_file_id:
         _settle_failed(context, batch, report)
         return
-    spools, vanished = await _fetch(context, batch)
+    fetched = await fetch_results(context, batch)
     booking = _BatchBooking(context, batch, status=batch.remote_status or "unknown")
     with context.transaction() as tx:
-        booking.book_lines(tx, read_in_order(spools, on_broken=booking.tell_broken))
-        rest = VANISHED if vanished else UNFINISHED.get(booking.status, MISSING)
+        booking.book_lines(tx, read_in_order(fetched.paths, on_broken=booking.tell_broken))
+        gone = VANISHED if fetched.vanished else CUT_SHORT if fetched.cut_short else None
+        rest = gone or UNFINISHED.get(booking.status, MISSING)
         booking.note_silence(rest)
         booking.book_rest(tx, rest)
         booking.check_usage(tx)
+        if not batch.discard:
+            _leave_on_server(context, tx, batch, fetched.cut_short)
         booking.close(tx)
         weigh(context, tx)
-    for path in spools:
+    for path in fetched.paths:
         remove(path)
     if booking.account_trouble is not None and not batch.discard:
         raise AccountError(
@@ -75,36 +80,16 @@ async def settle(context: Context, batch_id: int) -> None:
         )
 
 
-async def _fetch(context: Context, batch: BatchRow) -> tuple[list[Path], bool]:
-    """Download the result files; whether one that should be there is gone."""
-    paths: list[Path] = []
-    vanished = False
-    for role, file_id in (("output", batch.output_file_id), ("error", batch.error_file_id)):
-        if file_id is None:
-            continue
-        path = context.workplace.spool(batch.id, role, task_uuid=context.task_uuid)
-        try:
-            may_be_empty = role == "error" or not batch.count_completed
-            await wire_files.download(
-                context.remote, file_id, path, may_begin=partial(may_begin_results, may_be_empty=may_be_empty)
+def _leave_on_server(context: Context, tx: sqlite3.Connection, batch: BatchRow, cut_short: Iterable[Part]) -> None:
+    """Do not delete result files whose answers could not be read: they may be had by other means."""
+    for part in cut_short:
+        batches.mark_deleted(tx, [part.file_id])
+        context.tell(
+            Advice(
+                text=f"The {part.role} file of batch {batch.id} still came cut short. It is left on the server, as "
+                f"{part.file_id}; requests whose answers did not come are held."
             )
-            paths.append(path)
-        except Refused as refused:
-            if refused.status not in (404, 410):
-                raise
-            vanished = True
-    return paths, vanished
-
-
-def may_begin_results(begin: bytes, *, may_be_empty: bool) -> bool:
-    """Whether a result file can begin so.
-
-    A page that some proxy on the way sends in its place, with status 200, must not be taken for a file in which all
-    answers are missing: they would be asked, and paid, again.
-    """
-    if not begin.strip():
-        return may_be_empty
-    return b'"custom_id"' in begin or len(begin) >= wire_files.CHUNK_BYTES
+        )
 
 
 def judge_line(line: Mapping[str, Any], *, endpoint: Endpoint, structured: bool) -> tuple[Outcome, Usage, int | None]:

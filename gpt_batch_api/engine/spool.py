@@ -33,6 +33,19 @@ class Line:
     raw: bytes
 
 
+def seems_complete(paths: Sequence[Path], *, requests: int) -> bool:
+    """Whether the files hold a line for each of so many requests, and the last line of each is whole."""
+    seen: set[int] = set()
+    for path in paths:
+        last = b"\n"
+        with path.open("rb") as stream:
+            for _, last in _lines(stream):
+                seen.add(_request_at_a_glance(last))
+        if not last.endswith(b"\n") and _read(last) is None:
+            return False
+    return len(seen - {_LAST}) >= requests
+
+
 def read_in_order(paths: Sequence[Path], *, on_broken: Callable[[bytes], None]) -> Iterator[Line]:
     """The lines of all *paths*, by request; of several on one request the first comes first.
 

@@ -101,6 +101,8 @@ class Gate:
                 await _reset(scope, receive)
             elif fault.fault == "garbage":
                 await _send_bytes(send, 200, _GARBAGE, "application/json")
+            elif fault.fault == "short":
+                await kept.send_short(send, fault.after_bytes)
             else:
                 await asyncio.sleep(fault.seconds)
                 for message in kept.messages:
@@ -147,6 +149,14 @@ class _Kept:
 
     async def __call__(self, message: Message) -> None:
         self.messages.append(message)
+
+    async def send_short(self, send: Send, length: int) -> None:
+        """Send only the first *length* bytes of the body, as if they were all."""
+        begin, *pieces = self.messages
+        body = b"".join(piece.get("body", b"") for piece in pieces)[:length]
+        headers = [header for header in begin["headers"] if header[0].lower() != b"content-length"]
+        await send({**begin, "headers": [*headers, (b"content-length", str(len(body)).encode())]})
+        await send({"type": "http.response.body", "body": body})
 
 
 def call_of(method: str, path: str) -> Call | None:

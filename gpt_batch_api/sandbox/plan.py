@@ -14,7 +14,7 @@ AnswerFault = Literal[
     "refusal", "length", "broken_json", "wrong_json", "content_filter", "empty", "blank_id", "no_usage"
 ]
 ANSWER_FAULTS: tuple[AnswerFault, ...] = get_args(AnswerFault)
-TransportFault = Literal["lose_before", "lose_after", "status", "cut", "stall", "garbage"]
+TransportFault = Literal["lose_before", "lose_after", "status", "cut", "short", "stall", "garbage"]
 CallFault = Literal[TransportFault, AnswerFault]
 LineFaultKind = Literal[
     "missing",

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gpt_batch_api.domain.delivery import UNCERTAIN, Delivered, Progress, Rows
+from gpt_batch_api.domain.disk import sync_folder
 from gpt_batch_api.domain.errors import OutputError
 from gpt_batch_api.sinks.checksum import crc32_of
-from gpt_batch_api.sinks.publish import TEMPORARY, remove, sync_folder
+from gpt_batch_api.sinks.publish import TEMPORARY, remove
 
 _STEP_BYTES = 1 << 24
 """How much is appended before the position is committed."""

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
+from gpt_batch_api.domain.disk import sync_folder
+
 TEMPORARY = ".tmp"
 
 
@@ -38,16 +40,6 @@ def replace_with(path: Path, chunks: Iterable[bytes]) -> None:
         stream.writelines(chunks)
 
     replace_file(path, write)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make names in *folder* durable, where the system can."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def remove(path: Path) -> None:

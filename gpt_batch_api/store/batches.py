@@ -324,7 +324,7 @@ def supersede_file(tx: sqlite3.Connection, file_id: str) -> None:
 
 
 def mark_deleted(tx: sqlite3.Connection, file_ids: Iterable[str]) -> None:
-    """These files are gone from the server."""
+    """These files are gone from the server, or are left there on purpose."""
     tx.executemany("UPDATE server_file SET deleted = 1 WHERE file_id = ?", ((file_id,) for file_id in file_ids))
 
 

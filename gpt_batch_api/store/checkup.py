@@ -14,6 +14,7 @@ from pathlib import Path
 
 from gpt_batch_api.domain.states import BatchState, PushState, RequestState, legal_moves
 from gpt_batch_api.store.connection import Store
+from gpt_batch_api.store.lengths import CUT_OFF
 
 EXAMPLES = 3
 """So many of the rows that break a rule are named."""
@@ -43,6 +44,16 @@ def _differ(name: str, kept: str, true: str) -> str:
     return (
         f"SELECT DISTINCT {name} FROM (SELECT * FROM ({kept} EXCEPT {true}) UNION SELECT * FROM ({true} EXCEPT {kept}))"
     )
+
+
+_SHOWN = (
+    "SELECT endpoint, model, coalesce(max_output_tokens, 0) AS most, output_allowance AS allowance, "
+    "coalesce(schema_id, 0) AS schema, count(*) AS answers, sum(response.output_tokens) AS tokens, "
+    f"max(response.output_tokens) AS longest, sum(response.reason = '{CUT_OFF}') AS cut_off "
+    "FROM response JOIN request ON request.id = request_id "
+    "WHERE response.input_tokens + response.output_tokens > 0 GROUP BY 1, 2, 3, 4, 5"
+)
+"""What the answers that are stored show of their lengths, by kind of request."""
 
 
 RULES = (
@@ -185,6 +196,28 @@ RULES = (
         "SELECT reserved || ' reserved, ' || calls || ' for calls (picodollars)' FROM (SELECT coalesce(sum(reserved_pico), 0) "
         "AS reserved, (SELECT coalesce(sum(reserved_pico), 0) FROM direct_call) AS calls FROM ledger WHERE batch_id IS NULL) "
         "WHERE reserved <> calls",
+    ),
+    # ---------------------------------------------------------------- lengths of answers
+    Rule(
+        "lengths",
+        "kinds of requests have learnt other lengths than their answers show",
+        _differ(
+            "model",
+            "SELECT endpoint, model, max_output_tokens, output_allowance, schema_id, answers, output_tokens, longest, "
+            "cut_off FROM answer_kind",
+            _SHOWN,
+        )
+        + " WHERE (SELECT epoch FROM task) = 1 "  # what is wiped stays learnt
+        f"UNION SELECT model FROM ({_SHOWN}) AS shown WHERE NOT EXISTS (SELECT 1 FROM answer_kind AS learnt "
+        "WHERE learnt.endpoint = shown.endpoint AND learnt.model = shown.model AND max_output_tokens = most "
+        "AND output_allowance = allowance AND schema_id = schema AND learnt.answers >= shown.answers "
+        "AND output_tokens >= tokens AND learnt.longest >= shown.longest AND learnt.cut_off >= shown.cut_off)",
+    ),
+    Rule(
+        "lengths",
+        "kinds of requests count other answers by length than all together",
+        "SELECT model FROM answer_kind WHERE answers <> "
+        "(SELECT coalesce(sum(answer_length.answers), 0) FROM answer_length WHERE kind_id = answer_kind.id)",
     ),
     # ---------------------------------------------------------------- rows of the output
     Rule(

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from gpt_batch_api.domain.disk import refused_write
+from gpt_batch_api.domain.disk import refused_write, sync_folder
 from gpt_batch_api.domain.errors import InternalError, StateConflict, StoreError, UserError
 from gpt_batch_api.domain.states import legal_moves
 from gpt_batch_api.store.migrations import MIGRATIONS, SCHEMA_VERSION, Migration, packaged, statements
@@ -327,12 +327,13 @@ def _migrate(db: Connection, path: Path, migrations: Mapping[int, Migration], *,
 
 
 def _put_copy_aside(db: Connection, backup: Path) -> None:
-    """Copy all that is committed; a copy from an earlier attempt is replaced, since it may be older."""
+    """Copy all that is committed, durably; a copy from an earlier attempt is replaced, since it may be older."""
     partial = backup.with_name(backup.name + ".part")
     partial.unlink(missing_ok=True)
     with closing(sqlite3.connect(partial)) as copy:
         db.backup(copy)
     partial.replace(backup)
+    sync_folder(backup.parent)
 
 
 def _refresh_legal_moves(db: Connection) -> None:

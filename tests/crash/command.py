@@ -1,26 +1,33 @@
 """The crash proof, for anyone to repeat: `python -m tests.crash --all`.
 
 Kills real processes at every edge of every job, with --double their recovery at every edge too, with --storms big jobs
-at random times in a bad network, and looks at the whole world after each. Prints a table, and for each failure the
-command that repeats it. Exit code 1 if any failed.
+at random times in a bad network, and looks at the whole world after each. With --all also what is tried with disks, made-up
+stories, two processes at once, a wrong clock, the doctor. Prints a table, and for each failure the command that repeats
+it. Exit code 1 if any failed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
-from tests.crash.harness import FORKS
+from tests.crash import beside
+from tests.crash.beside import BESIDE, Tried
+from tests.crash.harness import FORKS, end_with_parent
 from tests.crash.kills import Bench, Kills, Outcome, distinct
 from tests.crash.storms import Storm, StormOutcome, brave
 from tests.crash.trials import TRIALS
@@ -40,14 +47,15 @@ def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.crash", description=(__doc__ or "").split("\n\n")[1])
     add = parser.add_argument
-    add("--all", action="store_true", help=f"all jobs with --double, and {STORMS} storms")
-    add("--list", action="store_true", help="name the jobs, and stop")
+    add("--all", action="store_true", help=f"everything: all jobs with --double, {STORMS} storms, all of --beside")
+    add("--list", action="store_true", help="name the jobs and what is beside them, and stop")
     add("--job", action="append", choices=TRIALS, metavar="NAME", help="only this job (may be repeated)")
     add("--double", action="store_true", help="also kill the recovery from each kill at each of its edges")
     add("--at", nargs="+", type=int, metavar="EDGE", help="only this edge of --job, and this one of its recovery")
     add("--sample", type=int, metavar="N", help="of each job only N kills, and N double kills, chosen by --seed")
     add("--storms", type=int, default=0, metavar="N", help="a big job in a storm, for N seeds from --seed")
     add("--requests", type=int, default=5000, metavar="N", help="how big the job in a storm is (5000)")
+    add("--beside", action="append", choices=BESIDE, metavar="NAME", help="an experiment without edges (see --list)")
     add("--seed", type=int, default=1, metavar="S", help="decides the sample, and which storms (1)")
     add("--jobs", type=int, default=os.cpu_count(), metavar="N", help="processes at once (the number of cores)")
     add("--json", type=Path, metavar="FILE", help="write the figures here too")
@@ -63,12 +71,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     if wanted.list:
         for name, trial in TRIALS.items():
             print(f"{name:24} {(trial.job.__doc__ or '').strip()}")
+        for name, experiment in BESIDE.items():
+            print(f"--beside {name:15} {experiment.about}")
         return 0
     base = Path(tempfile.mkdtemp(prefix="crash-", dir=MEMORY if MEMORY.is_dir() else None))
+    signal.signal(signal.SIGTERM, _stop)
     began_s = time.monotonic()
     with ProcessPoolExecutor(wanted.jobs, mp_context=FORKS, initializer=_begin, initargs=(base,)) as pool:
-        kills_wanted = wanted.all or wanted.job or wanted.double or wanted.sample or not wanted.storms
-        report = Report(try_jobs(pool, wanted) if kills_wanted else [], try_storms(pool, wanted))
+        try:
+            kills = wanted.all or wanted.job or wanted.double or wanted.sample or not (wanted.storms or wanted.beside)
+            report = Report(try_jobs(pool, wanted) if kills else [], try_storms(pool, wanted))
+            report.beside = try_beside(wanted, base)
+        except BaseException:
+            for process in multiprocessing.active_children():
+                process.kill()
+            shutil.rmtree(base, ignore_errors=True)
+            raise
     report.seconds = time.monotonic() - began_s
     print(report.end())
     if wanted.json:
@@ -79,6 +97,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
 # ---------------------------------------------------------------- what is done, and by whom
 
 Unit = Callable[[], Outcome]
@@ -87,6 +109,7 @@ Unit = Callable[[], Outcome]
 
 def _begin(base: Path) -> None:
     global _bench, _base
+    end_with_parent()
     _base = base / f"process-{os.getpid()}"
     _bench = Bench(_base)
 
@@ -175,6 +198,18 @@ def try_storms(pool: ProcessPoolExecutor, wanted: argparse.Namespace) -> StormOu
     return total
 
 
+def try_beside(wanted: argparse.Namespace, folder: Path) -> list[Tried]:
+    """Run what is wanted besides."""
+    names = list(BESIDE) if wanted.all else list(dict.fromkeys(wanted.beside or ()))
+    found = []
+    for name in names:
+        for tried in beside.run(name, folder, jobs=wanted.jobs):
+            found.append(tried)
+            for failure in tried.failures:
+                print(f"FAILED {failure}", flush=True)
+    return found
+
+
 # ---------------------------------------------------------------- what is told
 
 HEAD = (
@@ -196,22 +231,32 @@ class Report:
 
     jobs: list[Outcome]
     storms: StormOutcome
+    beside: list[Tried] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
     def failures(self) -> list[str]:
         """What failed, each with the command that repeats it."""
-        return [*(failure for outcome in self.jobs for failure in outcome.failures), *self.storms.failures]
+        return [failure for row in self.rows() for failure in row.failures]
+
+    def rows(self) -> Iterator[Tried]:
+        """The figures of everything that was tried, one kind a row."""
+        together = Outcome("together")
+        for outcome in self.jobs:
+            together.add(outcome)
+        if self.jobs:
+            kills = together.singles + together.doubles
+            yield Tried("jobs killed once or twice", kills, together.seconds, tuple(together.failures))
+        if self.storms.storms:
+            yield Tried("storms", self.storms.storms, self.storms.seconds, tuple(self.storms.failures))
+        yield from self.beside
 
     def end(self) -> str:
-        """The last lines."""
-        total = Outcome("together")
-        for outcome in self.jobs:
-            total.add(outcome)
-        total.edges = [edge for outcome in self.jobs for edge in outcome.edges]
+        """The last lines: one table of all that was tried."""
+        table = [f"{'tried':40} {'trials':>8} {'seconds':>8} {'failed':>7}"]
+        table += [f"{row.name:40} {row.trials:8,} {row.seconds:8,.0f} {len(row.failures):7,}" for row in self.rows()]
         verdict = f"{len(self.failures)} FAILED" if self.failures else "all promises held"
-        table = f"{line(total)}\n" if self.jobs else ""
-        return f"{table}{verdict}, after {self.seconds:.0f} s"
+        return "\n".join(["", *table, f"{verdict}, after {self.seconds:.0f} s"])
 
     def document(self) -> dict[str, object]:
         """The figures for programs."""
@@ -219,4 +264,5 @@ class Report:
             "seconds": round(self.seconds, 1),
             "jobs": [{**vars(outcome), "edges": len(outcome.edges)} for outcome in self.jobs],
             "storms": vars(self.storms),
+            "beside": [vars(tried) for tried in self.beside],
         }

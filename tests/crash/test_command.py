@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
-from tests.crash import jobs
+from tests.crash import beside, jobs
+from tests.crash.beside import BESIDE, Experiment
 from tests.crash.kills import Bench, Kills, distinct
 from tests.crash.trials import TRIALS, Trial
 
@@ -41,7 +48,63 @@ def test_it_tries_a_sample_and_writes_its_figures(tmp_path: Path) -> None:
 def test_one_trial_can_be_repeated() -> None:
     done = crash("--job", "custom", "--at", "9", "3")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[1].split()[:4] == ["together", "0", "0", "1"], "killed twice, once"
+    assert re.search(r"^jobs killed once or twice +1 ", done.stdout, re.MULTILINE), done.stdout
+
+
+def processes_with(mark: str) -> list[str]:
+    """What processes there are with *mark* in their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark.encode() in (process / "environ").read_bytes():
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return found
+
+
+@pytest.mark.crash
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux's list of processes")
+def test_nothing_goes_on_when_it_is_terminated() -> None:
+    """Its workers end with it, and the jobs and servers that these have started."""
+    mark = f"CRASH_TEST={uuid4().hex}"
+    name, _, value = mark.partition("=")
+    command = [sys.executable, "-m", "tests.crash", "--job", "list", "--jobs", "1"]
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, name: value}, stdout=subprocess.DEVNULL) as process:
+        while not any("/process-" in running for running in processes_with(mark)):  # the server of a worker
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.terminate()
+        assert process.wait(20) == 128 + signal.SIGTERM
+    for _ in range(100):
+        if not processes_with(mark):
+            return
+        time.sleep(0.1)
+    raise AssertionError(processes_with(mark))
+
+
+def test_experiments_beside_the_kills_are_counted_in(tmp_path: Path) -> None:
+    """Each has a command of its own, whose figures are read."""
+    figures = tmp_path / "figures.json"
+    done = crash("--beside", "clock", "--jobs", "1", "--json", str(figures))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (tried,) = json.loads(figures.read_text(encoding="utf-8"))["beside"]
+    assert (tried["name"], tried["trials"], tried["failures"]) == ("clock", 4, [])
+    assert re.search(r"^clock +4 ", done.stdout, re.MULTILINE), done.stdout
+
+
+def test_an_experiment_that_fails_or_does_not_end_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what failed, and how to repeat it."""
+    bad = tmp_path / "test_bad.py"
+    bad.write_text("def test_wrong():\n    assert 1 == 2, 'not the same'\ndef test_right(): pass\n", encoding="utf-8")
+    for name, path in (("bad", bad), ("none", tmp_path / "test_gone.py")):
+        monkeypatch.setitem(BESIDE, name, Experiment("", (str(path),), each=5))
+    (tried,) = beside.run("bad", tmp_path, jobs=1)
+    assert tried.trials == 10
+    (failure,) = tried.failures
+    assert "test_bad.py -k 'test_wrong'" in failure
+    assert "not the same" in failure
+    nothing = beside.run("none", tmp_path, jobs=1)[-1]
+    assert nothing.trials == 0
+    assert "none did not come to its end" in nothing.failures[0]
 
 
 @pytest.mark.parametrize(

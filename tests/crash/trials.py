@@ -119,10 +119,16 @@ LINES = {"lines": [{"fault": "status", "status": 500, "nth": 2}, {"fault": "refu
 """The second line meets a server error, the third is refused."""
 HALF = {"batches": [{"fault": "expire", "nth": 1, "after_fraction": 0.5}]}
 SLOW = {"timing": {**QUICK["timing"], "requests_per_s": 0.0001}}
+LATE = {"list_lag_s": {"files": 1.2, "batches": 1.2}}
+"""What is new is in no list for a while; the jobs wait for it for longer than that."""
 REFUSED = {"lines": [{"fault": "refusal", "nth": 2}]}
 
 TRIALS = {
     "list": Trial(jobs.two_batches),
+    "lagging": Trial(jobs.two_batches_with_lagging_lists, rules=LATE),
+    "lagging_then_wipe": Trial(
+        jobs.two_batches_with_lagging_lists, after=jobs.wipe_with_lagging_lists, rules=LATE, wipes=True
+    ),
     "parts": Trial(jobs.parts, words=4, outputs=frozenset({"toy_output_part001.jsonl", "toy_output_part002.jsonl"})),
     "document": Trial(jobs.document, words=4, outputs=frozenset({"toy_output.json", "count.txt"})),
     "custom": Trial(jobs.custom, words=4, outputs=frozenset({"toy_output.tsv"})),

@@ -1,18 +1,21 @@
 """Every power cut and every refusal of the disk: `python -m tests.disk --all`; without it every tenth of them.
 
-Prints a line for each experiment, and each trial that failed with all that is needed to repeat it.
+Prints a line for each experiment, and each trial that failed with all that is needed to repeat it. With `--json FILE`
+the figures are written there, too.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from gpt_batch_api.sandbox.child import SandboxProcess
 from tests.disk.experiments import (
@@ -37,8 +40,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.disk", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--all", action="store_true", help="every trial, not every tenth")
     parser.add_argument("--only", metavar="WORDS", default="", help="only trials whose name has these words")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
     arguments = parser.parse_args()
-    failed = 0
+    figures: list[dict[str, Any]] = []
     for name, experiment in EXPERIMENTS.items():
         for title, trials in (
             ("power cut", _cuts),
@@ -51,29 +55,35 @@ def main() -> int:
                 chosen = list(trials(name, experiment, changes))[:: 1 if arguments.all else 10]
                 chosen = [trial for trial in chosen if arguments.only in trial[0]]
                 begun = time.monotonic()
-                bad = sum(_fails(trial, Path(folder), server) for trial in chosen)
-                failed += bad
+                failures = [why for trial in chosen if (why := _failure(trial, Path(folder), server))]
+                seconds = time.monotonic() - begun
                 print(
-                    f"{title}, {name}: {len(chosen)} trials, {bad} failed "
-                    f"({len(changes)} changes of files, {time.monotonic() - begun:.0f} s)",
+                    f"{title}, {name}: {len(chosen)} trials, {len(failures)} failed "
+                    f"({len(changes)} changes of files, {seconds:.0f} s)",
                     flush=True,
                 )
-    return 1 if failed else 0
+                figures.append(
+                    {"name": f"{title}, {name}", "trials": len(chosen), "seconds": seconds, "failures": failures}
+                )
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    return 1 if any(part["failures"] for part in figures) else 0
 
 
-def _fails(trial: Trial, folder: Path, server: SandboxProcess) -> bool:
+def _failure(trial: Trial, folder: Path, server: SandboxProcess) -> str | None:
+    """What went wrong with a trial, if anything did."""
     name, attempt = trial
     place = folder / "trial"
     try:
         attempt(place, server)
     except AssertionError as error:
         print(f"FAILED {name}: {error}", file=sys.stderr, flush=True)
-        return True
+        return f"{name}: {error}"
     finally:
         for left in folder.glob("trial*"):
             with contextlib.suppress(OSError):
                 _remove(left)
-    return False
+    return None
 
 
 def _remove(path: Path) -> None:

@@ -20,6 +20,7 @@ from gpt_batch_api.engine.doctor import examine
 from gpt_batch_api.sandbox.child import SandboxProcess
 from gpt_batch_api.store.connection import Store
 from gpt_batch_api.utils import configure_logging
+from tests.crash.harness import end_with_parent
 from tests.disk.survival import Disk
 from tests.disk.watch import Change, Fault, Watch, changes_in
 from tests.toy import ask, batches_of, books, files_of, query
@@ -78,6 +79,7 @@ def _child(
     fault: Fault | None,
     forgets: str,
 ) -> None:
+    end_with_parent()
     with said.open("w", encoding="utf-8") as stream:
         configure_logging(stream=stream)
         watch = Watch(root, log, cut_at=cut_at, fault=fault, forgets=forgets)

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from gpt_batch_api.sandbox.child import SandboxProcess
+from gpt_batch_api.store.connection import APPLICATION_ID, Store
 from tests.disk.experiments import EXPERIMENTS, calm_run, cut_points, cut_power, fate_of
 from tests.disk.harness import KILLED, Bill, check_world, run
+from tests.store import first_schema
 
 SAMPLE = 12
 """So many cuts of each job here; `python -m tests.disk --all` tries every one."""
@@ -90,6 +92,25 @@ def test_a_result_file_that_was_half_fetched_before_a_cut_is_fetched_anew(
     part.write_bytes(bytes(512) + part.read_bytes()[512:])
     assert run(experiment.job, root, alone.url).code == 0
     check_world(root / "tasks", alone, keys=experiment.keys, before=before)
+
+
+def migrate(folder: Path, url: str) -> int:
+    """Bring the store in *folder* up to date, and do nothing else."""
+    Store.open(folder / "toy_state.db").close()
+    return 0
+
+
+@pytest.mark.crash
+def test_the_copy_of_a_store_to_be_migrated_is_durable_before_anything_else_is_written(tmp_path: Path) -> None:
+    """Whoever goes back to an earlier version needs it. A copy whose name is not on the disk can be gone after a cut."""
+    (tmp_path / "root" / "tasks").mkdir(parents=True)
+    first_schema.make_empty(tmp_path / "root" / "tasks" / "toy_state.db", application_id=APPLICATION_ID)
+    ran = run(migrate, tmp_path / "root", "")
+    assert ran.code == 0, ran.said
+    names = [change.name for change in ran.changes]
+    renamed = next(number for number, name in enumerate(names) if name.startswith("rename toy_state.schema1.db"))
+    assert "sync toy_state.schema1.db.part" in names[:renamed]
+    assert names[renamed + 1] == "sync_folder tasks"
 
 
 def _some(points: list[int], count: int) -> list[int]:

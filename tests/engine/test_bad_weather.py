@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from gpt_batch_api.domain.errors import AccountError, UserError
 from gpt_batch_api.sandbox.child import SandboxProcess
-from tests.toy import ToyTask, ask, batches_of, files_of, query, rows_of, sandbox, settings_for
+from tests.toy import (
+    QUICK_PLAN,
+    ToyTask,
+    ask,
+    batches_of,
+    files_of,
+    let_time_pass,
+    query,
+    rows_of,
+    sandbox,
+    settings_for,
+    tell,
+)
 
 
 def check_all_well(server: SandboxProcess, tasks: Path, *, rows: int = 8) -> None:
@@ -23,6 +37,15 @@ def check_all_well(server: SandboxProcess, tasks: Path, *, rows: int = 8) -> Non
         0,
     )
     assert files_of(server, tasks) == []
+
+
+def output_of(server: SandboxProcess, tasks: Path) -> bytes:
+    """What is in the output file of the task's only batch."""
+    (batch,) = batches_of(server, tasks)
+    address = f"{server.url}/files/{batch['output_file_id']}/content"
+    request = urllib.request.Request(address, headers={"Authorization": "Bearer sk-test"})
+    with urllib.request.urlopen(request) as reply:
+        return bytes(reply.read())
 
 
 class TestLostReplies:
@@ -151,6 +174,70 @@ class TestDownloads:
             assert ToyTask(settings_for(server, tasks)).run()
             check_all_well(server, tasks)
             assert len(batches_of(server, tasks)) == 1, "paid twice"
+
+    @pytest.mark.parametrize("after_bytes", [900, 3000], ids=["in a line", "in another"])
+    def test_a_file_that_came_short_without_a_sign_is_fetched_again(
+        self, weather: Any, tasks: Path, log: pytest.LogCaptureFixture, after_bytes: int
+    ) -> None:
+        """Its length fits the one that was announced; only the size that the server knows tells that answers are missing."""
+        plan = f"faults: [{{on: files.content, fault: short, after_bytes: {after_bytes}, times: 2}}]"
+        with weather(plan) as server:
+            assert ToyTask(settings_for(server, tasks, list_lag_wait=9)).run()
+            check_all_well(server, tasks)
+            assert len(batches_of(server, tasks)) == 1, "paid twice"
+        assert f"Of the output file of batch 1 came {after_bytes:,} bytes, and the server says that it has " in log.text
+        assert "It is fetched again, for up to 9 s" in log.text
+        assert query(tasks, "SELECT max(tries) FROM request") == [(1,)]
+
+    def test_a_file_cut_at_the_end_of_a_line_is_fetched_again(self, tmp_path: Path, tasks: Path) -> None:
+        """All its lines are good; some are not there."""
+        with sandbox(tmp_path / "server", "timing: {requests_per_s: 0.01}") as server:
+            assert ToyTask(settings_for(server, tasks), once=True).main() == 3
+            let_time_pass(server, 1000)
+            two_lines = b"".join(output_of(server, tasks).splitlines(keepends=True)[:2])
+            short = {"on": "files.content", "fault": "short", "after_bytes": len(two_lines), "times": 1}
+            tell(server, "/sandbox/plan", {"faults": [short]})
+            assert ToyTask(settings_for(server, tasks, list_lag_wait=9)).run()
+            check_all_well(server, tasks)
+            assert len(batches_of(server, tasks)) == 1, "paid twice"
+
+    def test_a_file_that_stays_short_is_held_not_paid_again(
+        self, weather: Any, tasks: Path, log: pytest.LogCaptureFixture
+    ) -> None:
+        """What came is delivered; whether to ask for the rest again is the user's decision. The file stays on the server."""
+        with weather("faults: [{on: files.content, fault: short, after_bytes: 3000}]") as server:
+            assert ToyTask(settings_for(server, tasks)).main() == 1
+            assert len(batches_of(server, tasks)) == 1
+            held = query(tasks, "SELECT count(*) FROM request WHERE state = 'held' AND reason = 'results_cut_short'")[
+                0
+            ][0]
+            assert 0 < held < 8
+            assert len(rows_of(tasks)) == 8 - held, "good rows are delivered at once"
+            (left,) = files_of(server, tasks)
+            assert left.endswith("_output.jsonl")
+            assert "is left on the server" in log.text
+            billed = ask(server, "/sandbox/ledger")["total"]["cost_pico"]
+            assert query(tasks, "SELECT sum(spent_pico), sum(reserved_pico) FROM ledger") == [(billed, 0)]
+
+            tell(server, "/sandbox/plan", yaml.safe_load(QUICK_PLAN))
+            settings = settings_for(server, tasks, process_failed_batches=1, retry_fatal_requests=True)
+            assert ToyTask(settings).run()
+            assert len(rows_of(tasks)) == 8
+
+    @pytest.mark.parametrize("status", [404, 500], ids=["unknown", "failing"])
+    def test_a_server_that_tells_no_sizes_keeps_nobody_waiting(self, weather: Any, tasks: Path, status: int) -> None:
+        """Whether the file is whole is not known then; the missing answer is asked for again, as before."""
+        plan = f"faults: [{{on: files.retrieve, fault: status, status: {status}}}]\nlines: [{{fault: missing, nth: 3}}]"
+        with weather(plan) as server:
+            assert ToyTask(settings_for(server, tasks, list_lag_wait=60)).run()
+            assert len(rows_of(tasks)) == 8
+            assert files_of(server, tasks) == []
+
+    def test_a_file_with_all_answers_is_not_asked_about(self, weather: Any, tasks: Path) -> None:
+        """No call more than is needed, and a server that tells wrong sizes does no harm."""
+        with weather("") as server:
+            assert ToyTask(settings_for(server, tasks)).run()
+            assert ask(server, "/sandbox/calls?operation=files.retrieve")["calls"] == []
 
     def test_a_result_file_that_vanished_is_held_not_paid_again(
         self, weather: Any, tasks: Path, log: pytest.LogCaptureFixture

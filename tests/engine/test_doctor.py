@@ -86,6 +86,21 @@ def test_a_prepared_task_is_healthy_in_every_check(prepared: Path) -> None:
     assert check_of(diagnosis, "batch files").found == ("2 batches to be pushed",)
 
 
+@pytest.mark.parametrize("half", [False, True], ids=["done", "half done"])
+def test_a_store_of_the_first_schema_is_healthy_before_and_after_its_migration(
+    quick: SandboxProcess, tasks: Path, half: bool
+) -> None:
+    """Its copy is nobody's work file; what its answers teach is there."""
+    assert (jobs.one_batch if half else jobs.two_batches)(tasks, quick.url) == (3 if half else 0)
+    jobs.back_to_first_schema(tasks, quick.url)
+    assert diagnose(tasks).healthy
+    assert jobs.migration(tasks, quick.url) == 0
+    assert (tasks / "toy_state.schema1.db").exists()
+    diagnosis = diagnose(tasks)
+    assert not_ok(diagnosis) == {}
+    assert check_of(diagnosis, "lengths").found == ("learnt from 8 answers",)
+
+
 def test_a_new_store_is_healthy(tasks: Path) -> None:
     Store.open(tasks / "toy_state.db").close()
     assert check_of(diagnose(tasks), "store").found == ("the task has not begun",)
@@ -294,6 +309,21 @@ DAMAGE = {
         "money",
         "1 spending is not the sum of the answers: gpt-4o-mini ok",
     ),
+    "what was learnt": (
+        "UPDATE answer_kind SET output_tokens = output_tokens + 1",
+        "lengths",
+        "1 kinds of requests have learnt other lengths than their answers show: gpt-4o-mini",
+    ),
+    "a kind": (
+        "UPDATE answer_kind SET max_output_tokens = 7",
+        "lengths",
+        "1 kinds of requests have learnt other lengths than their answers show: gpt-4o-mini",
+    ),
+    "a count of lengths": (
+        "UPDATE answer_length SET answers = answers + 1",
+        "lengths",
+        "1 kinds of requests count other answers by length than all together: gpt-4o-mini",
+    ),
     "a reservation": (
         "DELETE FROM ledger WHERE kind = 'settle' AND batch_id = 1",
         "money",
@@ -324,6 +354,15 @@ DAMAGE = {
     "a table": ("CREATE TABLE mine (text TEXT)", "schema", "the table mine is not ours"),
     "legal moves": ("DELETE FROM legal_move", "schema", "the table of legal moves is not that of this version"),
 }
+
+
+@pytest.mark.parametrize(("tokens", "health"), [(1, Health.OK), (-1, Health.WRONG)])
+def test_after_a_wipe_more_may_be_learnt_than_the_answers_left_show_but_not_less(
+    done: Path, tokens: int, health: Health
+) -> None:
+    """What was learnt of answers that are wiped stays."""
+    change(done, "UPDATE task SET epoch = 2", f"UPDATE answer_kind SET output_tokens = output_tokens + {tokens}")
+    assert check_of(diagnose(done), "lengths").health is health
 
 
 @pytest.mark.parametrize("name", DAMAGE)

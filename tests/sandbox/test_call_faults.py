@@ -92,6 +92,17 @@ def test_a_download_can_be_cut(make_rig: MakeRig, after_bytes: int) -> None:
     assert bytes(got) + rest == rig.client.files.content(uploaded.id).content
 
 
+def test_a_download_can_be_short_and_look_whole(make_rig: MakeRig) -> None:
+    """Only the size that the file object tells says that bytes are missing."""
+    rig = make_rig(faults=[{"on": "files.content", "fault": "short", "after_bytes": 70_000, "times": 1}])
+    uploaded = rig.upload(requests(2000))
+    with rig.client.files.with_streaming_response.content(uploaded.id) as reply:
+        got = reply.read()
+        assert int(reply.headers["content-length"]) == len(got) == 70_000
+    assert rig.client.files.retrieve(uploaded.id).bytes > len(got)
+    assert rig.client.files.content(uploaded.id).content.startswith(got)
+
+
 def test_a_reply_can_be_garbage(make_rig: MakeRig) -> None:
     """Status 200, but no JSON; the server has acted."""
     rig = make_rig(faults=[{"on": "batches.create", "fault": "garbage", "nth": 1}])

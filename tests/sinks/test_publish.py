@@ -8,7 +8,8 @@ from typing import BinaryIO
 
 import pytest
 
-from gpt_batch_api.sinks.publish import remove, replace_file, replace_with, sync_folder
+from gpt_batch_api.domain.disk import sync_folder
+from gpt_batch_api.sinks.publish import remove, replace_file, replace_with
 
 
 def names(folder: Path) -> list[str]:

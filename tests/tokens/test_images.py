@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import random
+import time
 import tracemalloc
 
 import pytest
@@ -190,6 +192,26 @@ class TestSizes:
             assert tracemalloc.get_traced_memory()[1] < 100_000
         finally:
             tracemalloc.stop()
+
+    @pytest.mark.parametrize("pixels", [b"", random.Random(1).randbytes(50_000)], ids=["missing", "garbage"])
+    @pytest.mark.parametrize(
+        "header",
+        [
+            png(30_000, 30_000),
+            gif(30_000, 30_000),
+            jpeg(30_000, 30_000),
+            webp(b"VP8X", bytes(8) + (29_999).to_bytes(3, "little") * 2),
+        ],
+        ids=["png", "gif", "jpeg", "webp"],
+    )
+    def test_pixels_are_never_decoded(self, header: str, pixels: bytes) -> None:
+        """What cannot be decoded has a size all the same, and 900 million pixels take no time."""
+        kind, _, payload = header.partition(",")
+        url = f"{kind},{base64.b64encode(base64.b64decode(payload) + pixels).decode()}"
+        began_s = time.process_time()
+        assert image_size(url) == (30_000, 30_000)
+        assert chat(user([picture(url)])).tokens == 3 + 4 + tokens("gpt-4o", 30_000, 30_000)
+        assert time.process_time() - began_s < 0.5
 
 
 class TestParts:

@@ -418,6 +418,33 @@ def test_a_folder_that_is_not_there_is_no_fault_of_the_server(server: TinyServer
     assert len(server.requests) == 1
 
 
+# ---------------------------------------------------------------- their sizes
+
+
+@pytest.mark.parametrize(
+    ("answer", "size"),
+    [
+        (document({"id": "file-1", "bytes": 170}), 170),
+        (document({"id": "file-1", "bytes": 0}), None),
+        (document({"id": "file-1", "bytes": -1}), None),
+        (document({"id": "file-1", "bytes": None}), None),
+        (document({"id": "file-1", "bytes": "170"}), None),
+        (document({"id": "file-1"}), None),
+        (document([170]), None),
+        (refusal(404), None),
+        (refusal(403), None),
+        (refusal(500), None),
+        (AFTER_READING, None),
+    ],
+    ids=["told", "0", "negative", "null", "text", "none", "list", "unknown", "forbidden", "failing", "silent"],
+)
+def test_a_size_is_told_or_not_known(server: TinyServer, answer: Answer, size: int | None) -> None:
+    """Some servers tell none, or nonsense: that is no trouble."""
+    server.answers(*[answer] * 9)
+    assert talk(server.url, lambda transport: files.told_size(transport, "file-1")) == size
+    assert {(seen.method, seen.path) for seen in server.requests} == {("GET", "/files/file-1")}
+
+
 # ---------------------------------------------------------------- deleted
 
 

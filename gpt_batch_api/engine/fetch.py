@@ -1,0 +1,120 @@
+"""Fetch the result files of an ended batch to spool files: complete and durable, or not at all.
+
+A file that something on the way cut short may look whole: its length is as announced, its last line has an end. Its
+missing answers would be asked, and paid, again. So where answers are missing, the size that the server tells of the file
+is compared with what came. If they differ, the file is fetched again, for as long as a server may be behind
+(`list_lag_wait`); after that the missing answers are said to be cut off, and only the user can decide to pay again.
+Servers that tell no size, or a wrong one, do no harm as long as all answers are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from gpt_batch_api.domain.events import Advice
+from gpt_batch_api.engine.context import Context
+from gpt_batch_api.engine.spool import seems_complete
+from gpt_batch_api.sinks.publish import remove
+from gpt_batch_api.store.batches import BatchRow
+from gpt_batch_api.wire import files as wire_files
+from gpt_batch_api.wire.trouble import Refused
+
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the two result files of a batch, as the server knows it, and where it is fetched to."""
+
+    role: str
+    file_id: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What came of the result files."""
+
+    parts: tuple[Part, ...]
+    vanished: bool = False
+    """Whether one that should be there is gone."""
+    cut_short: tuple[Part, ...] = ()
+    """Those of which the server says that they have another size than what came, although answers are missing."""
+
+    @property
+    def paths(self) -> list[Path]:
+        return [part.path for part in self.parts]
+
+
+async def fetch_results(context: Context, batch: BatchRow) -> Fetched:
+    """Download the result files of *batch*; again for a while, if they come cut short."""
+    clock, longest_s = context.clock, context.settings.extra.list_lag_wait
+    until_s, pause_s = clock.monotonic() + longest_s, FIRST_PAUSE_S
+    while True:
+        fetched = await _fetch(context, batch)
+        if fetched.vanished or seems_complete(fetched.paths, requests=batch.load.requests):
+            return fetched
+        wrong = await _differing(context, fetched.parts)
+        left_s = until_s - clock.monotonic()
+        if not wrong or left_s <= 0:
+            return Fetched(fetched.parts, cut_short=tuple(wrong))
+        if pause_s == FIRST_PAUSE_S:
+            _tell_cut(context, batch, wrong, longest_s=longest_s)
+        for part in wrong:
+            remove(part.path)
+        await clock.sleep(min(pause_s, left_s))
+        pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
+
+
+async def _fetch(context: Context, batch: BatchRow) -> Fetched:
+    parts: list[Part] = []
+    vanished = False
+    for part in _parts(context, batch):
+        try:
+            may_be_empty = part.role == "error" or not batch.count_completed
+            await wire_files.download(
+                context.remote, part.file_id, part.path, may_begin=partial(_may_begin, may_be_empty=may_be_empty)
+            )
+            parts.append(part)
+        except Refused as refused:
+            if refused.status not in (404, 410):
+                raise
+            vanished = True
+    return Fetched(tuple(parts), vanished)
+
+
+def _parts(context: Context, batch: BatchRow) -> Iterator[Part]:
+    for role, file_id in (("output", batch.output_file_id), ("error", batch.error_file_id)):
+        if file_id is not None:
+            yield Part(role, file_id, context.workplace.spool(batch.id, role, task_uuid=context.task_uuid))
+
+
+async def _differing(context: Context, parts: Sequence[Part]) -> dict[Part, int]:
+    """Those of *parts* of which the server tells another size, and which."""
+    told = {part: await wire_files.told_size(context.remote, part.file_id) for part in parts}
+    return {part: size for part, size in told.items() if size is not None and size != part.path.stat().st_size}
+
+
+def _tell_cut(context: Context, batch: BatchRow, wrong: Mapping[Part, int], *, longest_s: float) -> None:
+    for part, told in wrong.items():
+        context.tell(
+            Advice(
+                text=f"Of the {part.role} file of batch {batch.id} came {part.path.stat().st_size:,} bytes, and the server "
+                f"says that it has {told:,}; answers are missing. It is fetched again, for up to {longest_s:,.0f} s."
+            )
+        )
+
+
+def _may_begin(begin: bytes, *, may_be_empty: bool) -> bool:
+    """Whether a result file can begin so.
+
+    A page that some proxy on the way sends in its place, with status 200, must not be taken for a file in which all
+    answers are missing: they would be asked, and paid, again.
+    """
+    if not begin.strip():
+        return may_be_empty
+    return b'"custom_id"' in begin or len(begin) >= wire_files.CHUNK_BYTES
