@@ -107,6 +107,6 @@ def test_every_flag_that_a_document_names_exists(document: Path) -> None:
         flag for each in (parser, make_crash_parser()) for action in each._actions for flag in action.option_strings
     }
     known |= {"--version", "--json", "--help", "--db", "--plan", "--port", "--host", "--seed", "--time_scale"}
-    known |= {"--until_stdin_closes", "--quiet", "--check", "--speed", "--all", "--input"}
+    known |= {"--until_stdin_closes", "--quiet", "--check", "--speed", "--all", "--input", "--from"}
     for flag in re.findall(r"(?<![\w-])--[a-z][a-z_0-9]+(?![\w-])", document.read_text(encoding="utf-8")):
         assert flag in known, f"{document.name} names {flag}"
