@@ -70,6 +70,25 @@ def test_the_tasks_in_the_guide_run(tmp_path: Path) -> None:
     assert all(row["definition"] and row["example"] for row in rows)
 
 
+@pytest.mark.parametrize("form", [0, 1], ids=["a call", "a class"])
+def test_the_self_check_of_the_guide_passes_for_the_page_of_the_readme(form: int, tmp_path: Path) -> None:
+    """Both forms of the test, as a user would run them."""
+    (page,) = blocks(ROOT / "README.md", "python")
+    (tmp_path / "reviews.py").write_text(page, encoding="utf-8")
+    test = blocks(ROOT / "docs" / "testing.md", "python")[form]
+    (tmp_path / "test_reviews.py").write_text(test, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{(1, 4)[form]} passed" in done.stdout
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_between_documents_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text(encoding="utf-8")):
@@ -88,6 +107,6 @@ def test_every_flag_that_a_document_names_exists(document: Path) -> None:
         flag for each in (parser, make_crash_parser()) for action in each._actions for flag in action.option_strings
     }
     known |= {"--version", "--json", "--help", "--db", "--plan", "--port", "--host", "--seed", "--time_scale"}
-    known |= {"--until_stdin_closes", "--quiet", "--check", "--speed", "--all", "--input"}
+    known |= {"--until_stdin_closes", "--quiet", "--check", "--speed", "--all", "--input", "--from"}
     for flag in re.findall(r"(?<![\w-])--[a-z][a-z_0-9]+(?![\w-])", document.read_text(encoding="utf-8")):
         assert flag in known, f"{document.name} names {flag}"

@@ -27,6 +27,7 @@ FLOORS = (
         "utils_test",
         "tokens_test",
         "cli",
+        "testing",
         "config",
         "__main__",
     },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -34,6 +35,23 @@ class SystemClock:
 
     async def sleep(self, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
+
+
+@dataclass(frozen=True)
+class HurriedClock:
+    """A clock whose time began to run faster at some moment, as a sandbox's does (`time_scale`)."""
+
+    began_at: float
+    scale: float
+
+    def now(self) -> float:
+        return self.began_at + (time.time() - self.began_at) * self.scale
+
+    def monotonic(self) -> float:
+        return time.monotonic() * self.scale
+
+    async def sleep(self, delay_s: float) -> None:
+        await asyncio.sleep(delay_s / self.scale)
 
 
 class ManualClock:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gpt_batch_api.domain.clock import SystemClock
+from gpt_batch_api.domain.clock import HurriedClock, SystemClock
 from gpt_batch_api.engine.session import Seams
 from gpt_batch_api.task_manager import (
     DataclassListOutputFile,
@@ -295,24 +294,7 @@ def opinions(folder: Path, url: str) -> int:
 # ---------------------------------------------------------------- storms
 
 
-@dataclass(frozen=True)
-class Hurried:
-    """A clock whose time began to run faster at some moment, as a sandbox's does."""
-
-    began_at: float
-    scale: float
-
-    def now(self) -> float:
-        return self.began_at + (time.time() - self.began_at) * self.scale
-
-    def monotonic(self) -> float:
-        return time.monotonic() * self.scale
-
-    async def sleep(self, delay_s: float) -> None:
-        await asyncio.sleep(delay_s / self.scale)
-
-
-def in_a_storm(folder: Path, url: str, *, words: int, clock: Hurried) -> int:
+def in_a_storm(folder: Path, url: str, *, words: int, clock: HurriedClock) -> int:
     """Many requests in some seven batches, a remainder of a few by direct calls."""
 
     class ManyWords(ToyTask):

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gpt_batch_api.domain.clock import HurriedClock
 from gpt_batch_api.sandbox.child import SandboxProcess
 from tests.crash import jobs
 from tests.crash.bad_network import EXCHANGE_HARMS, Badness, BadNetwork
@@ -127,7 +128,7 @@ def _brave(storm: Storm, folder: Path, outcome: StormOutcome) -> None:
     tasks.mkdir(parents=True)
     plan.write_text(json.dumps(weather(chance)), encoding="utf-8")
     network_chance, kill_chance = random.Random(chance.random()), random.Random(chance.random())
-    clock = jobs.Hurried(time.time(), TIME_SCALE)
+    clock = HurriedClock(time.time(), TIME_SCALE)
     job: Job = partial(jobs.in_a_storm, words=storm.words, clock=clock)
     with (
         SandboxProcess.start(folder / "sandbox.db", plan=plan) as server,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt_batch_api.domain.clock import ManualClock, SystemClock
+from gpt_batch_api.domain.clock import HurriedClock, ManualClock, SystemClock
 
 seconds = st.floats(0, 10**6)
 
@@ -80,3 +80,13 @@ def test_the_system_clock_gives_way_while_it_sleeps() -> None:
 
     asyncio.run(main())
     assert seen == ["other", "woke"]
+
+
+def test_a_hurried_clock_runs_fast_from_its_beginning_on() -> None:
+    """Also for those who sleep by it."""
+    clock = HurriedClock(began_at=time.time() - 1, scale=1000)
+    assert clock.now() - clock.began_at >= 1000
+    before = clock.monotonic(), time.monotonic()
+    asyncio.run(clock.sleep(100))
+    assert clock.monotonic() - before[0] >= 100
+    assert time.monotonic() - before[1] < 100

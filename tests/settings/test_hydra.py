@@ -14,6 +14,7 @@ import pytest
 from gpt_batch_api.cli.options import settings_from_config
 from gpt_batch_api.domain.settings import Settings, Source
 from scripts.make_settings_docs import DOCS_FILE, YAML_FILE
+from tests.toy import query, rows_of
 
 hydra = pytest.importorskip("hydra")
 
@@ -84,3 +85,30 @@ def test_the_documented_app_works(tmp_path: Path) -> None:
         "max_batch_ktokens": [20_000, "command line"],
         "show_errors": [1, "command line"],
     }
+
+
+def test_the_example_app_runs_and_knows_where_its_settings_come_from(tmp_path: Path) -> None:
+    """Its own configuration, the packaged one as a node of it, the environment, and what is typed."""
+    root = Path(__file__).parents[2]
+    environ = {
+        **os.environ,
+        "PYTHONPATH": str(root),
+        "OPENAI_ENDPOINT": "/v1/chat/completions",
+        "OPENAI_ORG_ID": "ours",
+    }
+    typed = ["gpt.sandbox=true", "gpt.max_session_cost=0.25", 'question="How many stars, 1 to 5, for the food?"']
+    command = [sys.executable, str(root / "examples" / "hydra_app" / "app.py"), *typed]
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert dict(re.findall(r"(\w+) is from the ([\w ]+)", done.stdout)) == {
+        "endpoint": "environment",
+        "max_retries": "file",
+        "max_session_cost": "command line",
+        "model": "file",
+        "openai_organization": "environment",
+        "sandbox": "command line",
+    }
+    [(used,)] = query(tmp_path / "tasks", "SELECT settings FROM session", prefix="reviews")
+    assert [json.loads(used)[name] for name in ("max_session_cost", "max_retries")] == ["0.25", 5], used
+    assert sorted(row["id"] for row in rows_of(tmp_path / "tasks", "reviews")) == ["r1", "r2", "r3"]
+    assert [path.name for path in tmp_path.iterdir()] == ["tasks"], "hydra writes no files of its own"

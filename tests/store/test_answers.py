@@ -365,3 +365,14 @@ def test_a_sample_s_status_follows_from_its_requests(desk: Desk, ends: list[str 
     desk.hand({ids[number]: RequestState(end) for number, end in enumerate(ends) if end})
     assert desk.sample("a")["status"] == status
     assert desk.table("SELECT status, samples FROM sample_tally WHERE samples > 0") == [(status, 1)]
+
+
+# ---------------------------------------------------------------- seen
+
+
+def test_what_the_task_has_seen_can_be_shown_again(desk: Desk) -> None:
+    """Oldest first, whatever became of it; what waits to be seen, or never will be, is not among it."""
+    ids = desk.answered("a", "b", "c")
+    shown = desk.hand({ids[0]: RequestState.SUCCEEDED, ids[1]: RequestState.QUEUED})
+    assert responses.seen(desk.db, max_retries=2) == shown
+    assert [answer.request_id for answer in shown] == ids[:2]
