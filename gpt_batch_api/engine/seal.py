@@ -58,6 +58,7 @@ def seal(context: Context, *, endpoint: str, model: str) -> None:
 LEARNT_FOR_S = 12 * 3600.0
 """How long a limit that the server named is taken for granted."""
 REFUSALS_BEFORE_HALVING = 2
+"""The first may come of what others have enqueued for a moment."""
 MOST_UNDERCOUNT = 8
 """No server counts more than so many times what we do: a lighter batch is refused for what others have enqueued."""
 
