@@ -112,6 +112,8 @@ class Context:
     room_taken: bool = False
     """Whether this run has sealed a batch that just fills what session or task still allow. There is one such batch:
     what comes back when it turns out cheaper is not chopped into ever smaller ones."""
+    most_requests: dict[str, int] = field(default_factory=dict)
+    """Of models of which the server did not admit a batch alone: how many requests this run puts into the next ones."""
     told_stuck: set[int] = field(default_factory=set)
     """Batches whose standstill this run has told of."""
     told_shutdown: set[str] = field(default_factory=set)

@@ -20,7 +20,7 @@ from gpt_batch_api.engine.context import Context
 from gpt_batch_api.engine.intake import too_heavy, unbudgetable
 from gpt_batch_api.planning.batching import Fill, Weighed, fill, fills_a_batch, passed_limit, within
 from gpt_batch_api.sinks.publish import remove, replace_with
-from gpt_batch_api.store import batches, requests, tasks
+from gpt_batch_api.store import batches, pushes, requests, tasks
 from gpt_batch_api.store.batches import BatchRow
 
 
@@ -57,6 +57,10 @@ def seal(context: Context, *, endpoint: str, model: str) -> None:
 
 LEARNT_FOR_S = 12 * 3600.0
 """How long a limit that the server named is taken for granted."""
+REFUSALS_BEFORE_HALVING = 2
+"""The first may come of what others have enqueued for a moment."""
+MOST_UNDERCOUNT = 8
+"""No server counts more than so many times what we do: a lighter batch is refused for what others have enqueued."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class SealLimits:
 def seal_limits(context: Context, model: str) -> SealLimits:
     """The limits of the next batch of *model*."""
     own = context.limits.batch
+    own = replace(own, requests=min(own.requests, context.most_requests.get(model, own.requests)))
     admitted = admitted_tokens(context, model)
     if admitted is not None:
         own = replace(own, input_tokens=min(own.input_tokens, admitted))
@@ -105,11 +110,30 @@ def admitted_tokens(context: Context, model: str) -> int | None:
 
 
 def split_if_too_heavy(context: Context, batch_id: int) -> None:
-    """Dissolve a local batch that the server can never admit; its requests are batched anew, within the limit."""
+    """Dissolve a local batch that the server does not admit; its requests are batched anew, within the limit.
+
+    The server counts in its own way. A batch that it refuses time and again, with nothing else of ours enqueued, may be
+    heavier than we think, so it is tried by halves. (If others fill the queue, smaller batches find room sooner.)
+    """
     batch = batches.get(context.db, batch_id)
     admitted = admitted_tokens(context, batch.model)
-    if batch.state is BatchState.SEALED and admitted is not None and batch.load.input_tokens > admitted:
+    if batch.state is not BatchState.SEALED or admitted is None:
+        return
+    if batch.load.input_tokens > admitted:
         dissolve(context, batch, why="the server never admits so many tokens at once")
+    elif (
+        batch.load.requests > 1
+        and batch.load.input_tokens * MOST_UNDERCOUNT > admitted
+        and pushes.count_pushes(context.db, batch.id) >= REFUSALS_BEFORE_HALVING
+        and not _others_enqueued(context, batch.model)
+    ):
+        context.most_requests[batch.model] = batch.load.requests // 2
+        dissolve(context, batch, why="the server does not admit it, though nothing else of the task is enqueued")
+
+
+def _others_enqueued(context: Context, model: str) -> bool:
+    there = batches.in_states(context.db, BatchState.PUSHING, BatchState.REMOTE)
+    return any(batch.model == model for batch in there)
 
 
 def dissolve_misfits(context: Context) -> None:

@@ -62,6 +62,12 @@ class Uploaded:
     upload_at: float
 
 
+def count_pushes(db: sqlite3.Connection, batch_id: int) -> int:
+    """How often it was tried to bring a batch to the server."""
+    count: int = db.execute("SELECT count(*) FROM push WHERE batch_id = ?", (batch_id,)).fetchone()[0]
+    return count
+
+
 def reusable_file(db: sqlite3.Connection, batch_id: int) -> Uploaded | None:
     """The newest input file of this batch that still lies on the server."""
     row = db.execute(

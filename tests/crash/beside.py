@@ -50,7 +50,7 @@ def run(name: str, folder: Path, *, jobs: int) -> list[Tried]:
     """Run an experiment in processes of its own, and read what came of it. Ended early, it ends them too."""
     experiment, figures = BESIDE[name], folder / f"{name}.figures"
     began_s = time.monotonic()
-    code, said = _run(_command(experiment, figures, jobs=jobs), {"STORIES": str(experiment.each)})
+    code, said = _run(_command(experiment, figures, jobs=jobs))
     found: list[Tried] = []
     if figures.exists():
         found = [_of_tests(name, experiment, figures)] if experiment.tests else list(_of_disk(figures))
@@ -67,11 +67,12 @@ def _command(experiment: Experiment, figures: Path, *, jobs: int) -> list[str]:
     return ["pytest", *experiment.tests, *quiet, "-n", str(jobs), f"--junitxml={figures}"]
 
 
-def _run(command: list[str], settings: dict[str, str]) -> tuple[int, str]:
+def _run(command: list[str]) -> tuple[int, str]:
+    """The exit code, and what was said."""
     with subprocess.Popen(
         [sys.executable, "-m", *command],
         cwd=ROOT,
-        env={**os.environ, **settings},
+        env={**os.environ, "STORIES": str(STORIES)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -12,6 +12,7 @@ import yaml
 
 from gpt_batch_api.domain.errors import AccountError, UserError
 from gpt_batch_api.sandbox.child import SandboxProcess
+from tests.tokens.helpers import picture, png
 from tests.toy import (
     QUICK_PLAN,
     ToyTask,
@@ -341,6 +342,25 @@ class TestBatches:
             check_all_well(server, tasks)
             assert len([batch for batch in batches_of(server, tasks) if batch["status"] == "completed"]) > 1
         assert query(tasks, "SELECT enqueued_tokens FROM model_limit") == [(300,)]
+
+    def test_a_batch_that_is_heavier_for_the_server_than_for_us_is_split_until_it_is_admitted(
+        self, weather: Any, tasks: Path
+    ) -> None:
+        """Each picture counts 255 tokens here and 765 there: by our count the batch would fit."""
+
+        class Pictures(ToyTask):
+            defaults = {"model": "gpt-4o", "max_completion_tokens": 100}  # noqa: RUF012
+
+            def payload(self, key: str) -> dict[str, Any]:
+                parts = [{"type": "text", "text": f'Tell me about "{key}".'}, picture(png(512, 512))]
+                return {**super().payload(key), "messages": [{"role": "user", "content": parts}]}
+
+        with weather("enqueued_token_limit: 3000\n") as server:
+            assert Pictures(settings_for(server, tasks), remote_update_interval=0.05).run()
+            check_all_well(server, tasks)
+            completed = [batch for batch in batches_of(server, tasks) if batch["status"] == "completed"]
+            assert [batch["request_counts"]["total"] for batch in completed] == [2, 2, 2, 2]
+        assert query(tasks, "SELECT max(input_tokens) * 1.05 < 3000 FROM batch WHERE state = 'dissolved'") == [(1,)]
 
     def test_a_batch_that_failed_validation_names_line_sample_and_field(
         self, weather: Any, tasks: Path, log: pytest.LogCaptureFixture
