@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -10,10 +11,13 @@ from pathlib import Path
 import pytest
 
 from scripts.make_diagrams import ARCHITECTURE, TABLES, diagram, with_diagrams
+from scripts.make_reference import REFERENCE_FILE, reference_text
 from tests.toy import rows_of
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES_TO_FOLLOW = sorted([ROOT / "docs" / "tutorial.md", *(ROOT / "docs" / "howto").glob("*.md")])
+"""Pages whose blocks are a story: what is a file is written, what is a command is typed, from top to bottom."""
 
 
 def blocks(document: Path, language: str) -> list[str]:
@@ -27,6 +31,11 @@ def test_the_state_diagrams_come_from_the_table() -> None:
     text = ARCHITECTURE.read_text(encoding="utf-8")
     assert with_diagrams(text) == text, "run python -m scripts.make_diagrams"
     assert all(diagram(name) in text for name in TABLES)
+
+
+def test_the_reference_comes_from_the_code() -> None:
+    """Every public name, as it is called and described now."""
+    assert REFERENCE_FILE.read_text(encoding="utf-8") == reference_text(), "run python -m scripts.make_reference"
 
 
 def test_the_readme_begins_with_the_two_commands() -> None:
@@ -68,6 +77,33 @@ def test_the_tasks_in_the_guide_run(tmp_path: Path) -> None:
     rows = rows_of(tmp_path / "tasks", "glossary")
     assert sorted(row["word"] for row in rows) == ["harbour", "meadow", "thimble"]
     assert all(row["definition"] and row["example"] for row in rows)
+
+
+@pytest.mark.parametrize("page", PAGES_TO_FOLLOW, ids=lambda path: path.stem)
+def test_a_page_can_be_followed_from_top_to_bottom(page: Path, tmp_path: Path) -> None:
+    """Every file and every command of it, in a fresh folder. What is JSON was printed by the commands before it."""
+    text = page.read_text(encoding="utf-8")
+    found = re.findall(r"(?:^<!-- file: (\S+) -->\n)?^```(\w+)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),
+        "PYTHONPATH": str(ROOT),
+    }
+    said = ""
+    for name, language, block in found:
+        if name:
+            (tmp_path / name).write_text(block, encoding="utf-8")
+            continue
+        assert language in ("bash", "python", "json"), f"{page.name} has a block of {language} that is no file"
+        commands = {"bash": ["bash", "-euo", "pipefail", "-c", block], "python": [sys.executable, "-c", block]}
+        if language in commands:
+            done = subprocess.run(
+                commands[language], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
+            said = done.stdout
+        else:
+            assert block in said, f"{block} is not what the commands before it print:\n{said}"
 
 
 @pytest.mark.parametrize("form", [0, 1], ids=["a call", "a class"])
