@@ -18,6 +18,7 @@ from gpt_batch_api.domain.errors import GPTBatchError, InternalError
 COMMANDS = {
     "status": "show how a task stands (all tasks of a folder if no prefix is given)",
     "estimate": "tell tokens, cost and time of what is not done yet (all tasks of a folder if no prefix is given)",
+    "inspect": "show requests of a task one by one: what was asked, answered and thought of it, and what it cost",
     "reprocess": "show stored answers to the present task code once more, without a call: see what changes, then apply",
     "doctor": "check a task's store and files without changing them: what is wrong, and what the next run will mend",
     "sandbox": "run a local server that speaks the provider's API: made-up answers, no cost, bad weather on demand",

@@ -127,7 +127,7 @@ def _looking(
     settings = settings.replace(dedupe=False, reinit_meta=False)
     with explained(workplace.store), closing(connect_readonly(workplace.store)) as db:
         store = Store(workplace.store, db=db)
-        if tasks.load_task(db) is None:
+        if not tasks.has_begun(db):
             raise UserError(
                 f"The task {workplace.prefix!r} in {workplace.folder} has not begun: it has no answers yet."
             )
