@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gpt_batch_api.cli.asking import agreed
-from gpt_batch_api.cli.options import SettingsHelp, add_settings, settings_from_args
+from gpt_batch_api.cli.options import SettingsHelp, add_chosen_settings, settings_from_args
 from gpt_batch_api.cli.selecting import add_selection, selection_from
 from gpt_batch_api.domain.ending import Ending, Over
 from gpt_batch_api.domain.selection import Selection
@@ -17,11 +17,17 @@ if TYPE_CHECKING:
     from gpt_batch_api.engine.session import RunResult
     from gpt_batch_api.task_manager import TaskManager
 
-_NOT_HERE = (
-    "task", "chat_endpoint", "wipe_failed", "run", "reprocess", "estimate", "once", "deadline", "dedupe", "list_lag_wait",
-    "stuck_after", "max_expiries",
-)  # fmt: skip
-"""Settings that a reprocess has no use for."""
+_SETTINGS: dict[str, tuple[str, ...]] = {
+    "script": ("task_prefix", "task_dir", "model", "temperature", "top_p", "max_completion_tokens", "opinions_min",
+               "opinions_max", "confidence"),
+    "general": ("dryrun", "endpoint"),
+    "task": ("postprocess_output", "reinit_meta"),
+    "requester": ("autocreate_working_dir", "lock_timeout", "lock_poll_interval", "lock_status_interval",
+                  "token_estimator_warn", "max_retries", "auto_parse"),
+    "costs": (),
+    "extra": ("strict_budget", "keep_responses", "price_file", "yes", "verbosity"),
+}  # fmt: skip
+"""What a reprocess depends on: groups of settings, all of a group or those named."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,16 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print a JSON document instead of lines; never ask")
     add_selection(parser)
-    add_settings(parser, groups=("script", "task", "costs", "extra"), exclude=_NOT_HERE)
-    add_settings(parser, groups=("requester",), exclude=_others("requester", "max_retries", "auto_parse"))
-    add_settings(parser, groups=("general",), exclude=_others("general", "endpoint"))
-
-
-def _others(section: str, *names: str) -> list[str]:
-    from gpt_batch_api.domain.options import options
-    from gpt_batch_api.domain.settings import Settings
-
-    return [option.name for option in options(Settings) if option.section == section and option.name not in names]
+    add_chosen_settings(parser, _SETTINGS)
 
 
 def run(arguments: argparse.Namespace) -> int:

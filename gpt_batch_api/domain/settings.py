@@ -449,7 +449,7 @@ class ExtraSettings:
         False,
         help="show stored answers to the present task code once more, without a call: tell what would change, ask, apply it",
     )
-    yes: bool = setting(False, help="do not ask before what was told is done (reprocess)")
+    yes: bool = setting(False, help="do not ask before what was told is done (reprocess; the command wipe)")
     verbosity: str = setting("normal", choices=("quiet", "normal", "verbose"), help="how much the terminal shows")
     dedupe: bool = setting(
         False, help="ask identical payloads once and give the answer to all; never where several answers are wanted"

@@ -26,6 +26,25 @@ class Wiped:
     samples: int = 0
     rows: int = 0
     to_replay: int = 0
+    cost_pico: int = 0
+    """What the forgotten answers have cost."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a wipe would forget."""
+
+    kind: str
+    """An unfinished wipe that is greater than the wanted one is what is done."""
+    wiped: Wiped
+    batches_on_server: int
+    """They are cancelled there; what they have done by then is paid, and thrown away."""
+    reserved_pico: int
+    local_batches: int
+    on_server: bool
+    """Whether anything of the task may be on the server."""
+    sandboxed: bool
+    """Whether that server is the task's own sandbox, which runs only while the task does."""
 
 
 KINDS = ("requests", "failed", "task")
@@ -105,13 +124,14 @@ def _forget_open(tx: sqlite3.Connection, *, failed_too: bool, session_id: int, n
     )
     if cost:
         ledger.book(tx, "wipe", now=now, session_id=session_id, unlinked_pico=cost, note=f"{requests} requests wiped")
-    return Wiped(requests=requests, samples=touched, rows=rows, to_replay=replayed)
+    return Wiped(requests=requests, samples=touched, rows=rows, to_replay=replayed, cost_pico=cost)
 
 
 def _forget_task(tx: sqlite3.Connection) -> Wiped:
     requests: int = tx.execute("SELECT count(*) FROM request").fetchone()[0]
     forgotten: int = tx.execute("SELECT count(*) FROM sample").fetchone()[0]
     rows: int = tx.execute("SELECT count(*) FROM output").fetchone()[0]
+    cost = ledger.task_total(tx).spent_pico
     for table in (
         "output", "raw_response", "response", "payload", "request", "sample", "response_schema",
         "direct_call", "direct_group", "server_file", "push", "batch", "delivery", "event", "model_limit",
@@ -125,4 +145,4 @@ def _forget_task(tx: sqlite3.Connection) -> Wiped:
     tx.execute(
         "UPDATE task SET era = era + 1, generation = generation + 1, server = NULL, complete = 0, postprocessed = NULL"
     )
-    return Wiped(requests=requests, samples=forgotten, rows=rows)
+    return Wiped(requests=requests, samples=forgotten, rows=rows, cost_pico=cost)
