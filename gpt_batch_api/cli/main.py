@@ -23,6 +23,7 @@ COMMANDS = {
     "reprocess": "show stored answers to the present task code once more, without a call: see what changes, then apply",
     "wipe": "CAUTION: forget what is under way, failed samples, or all of a task: see what is lost, then do it",
     "doctor": "check a task's store and files without changing them: what is wrong, and what the next run will mend",
+    "completion": "print a script that lets bash, zsh or fish complete all commands and flags",
     "sandbox": "run a local server that speaks the provider's API: made-up answers, no cost, bad weather on demand",
 }
 
