@@ -9,13 +9,15 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from gpt_batch_api.cli.options import add_settings, make_parser, settings_from_args, settings_from_config
 from gpt_batch_api.domain.ending import Ending, Over
 from gpt_batch_api.domain.errors import GPTBatchError, InternalError, SafetyStop, UserError
 from gpt_batch_api.domain.request import GPTRequest
+from gpt_batch_api.domain.selection import Selection
 from gpt_batch_api.domain.settings import Settings
 from gpt_batch_api.domain.workplace import Workplace
 from gpt_batch_api.task.opinions import Majority, OpinionPoll
@@ -26,7 +28,8 @@ from gpt_batch_api.task.samples import Sample
 if TYPE_CHECKING:
     from gpt_batch_api.domain.hooks import Listener, TaskHooks
     from gpt_batch_api.engine.context import Interruption
-    from gpt_batch_api.engine.session import RunResult, Seams
+    from gpt_batch_api.engine.session import RunResult, Seams, TaskPlan
+    from gpt_batch_api.planning.reprocess import Preview
 
 __all__ = [
     "DataclassListOutputFile",
@@ -175,6 +178,10 @@ class TaskManager:
         from gpt_batch_api.engine.session import refuse_unbuilt
 
         refuse_unbuilt(self.settings)
+        if self.settings.extra.reprocess:
+            from gpt_batch_api.cli.reprocess import show_and_apply
+
+            return show_and_apply(self, Selection(), tell=logger.info)
         if self._only_looks:
             result = self._look()
         else:
@@ -182,6 +189,43 @@ class TaskManager:
                 result = asyncio.run(self._run(interruption))
         self._tell_end(result)
         return result
+
+    def preview_reprocess(self, selection: Selection = Selection()) -> Preview:
+        """What `reprocess` would change. Reads only; may be called while the task runs elsewhere."""
+        from gpt_batch_api.engine.reprocess import preview
+        from gpt_batch_api.engine.session import Seams
+
+        with self._left_at_end():
+            return preview(
+                self.settings,
+                self.workplace,
+                self._plan(),
+                selection,
+                listeners=self._all_listeners(),
+                seams=self._seams or Seams(),
+            )
+
+    def reprocess(self, selection: Selection = Selection()) -> RunResult:
+        """Show stored answers to the task's present code once more, and make states, rows and follow-ups of the samples
+        anew. Nothing is asked of the server; what the code asks anew, the next run asks. Raises GPTBatchError."""
+        import asyncio
+
+        from gpt_batch_api.engine.interrupt import interruptible
+        from gpt_batch_api.engine.reprocess import run_reprocess
+        from gpt_batch_api.engine.session import Seams
+
+        with self._left_at_end(), interruptible() as interruption:
+            return asyncio.run(
+                run_reprocess(
+                    self.settings,
+                    self.workplace,
+                    self._plan(),
+                    selection,
+                    interruption=interruption,
+                    listeners=self._all_listeners(),
+                    seams=self._seams or Seams(),
+                )
+            )
 
     def main(self) -> int:
         """Run the task for a script: errors become one line on the log. Returns the exit code.
@@ -235,30 +279,39 @@ class TaskManager:
 
     async def _run(self, interruption: Interruption) -> RunResult:
         from gpt_batch_api.engine.dry import run_dry, run_estimate
-        from gpt_batch_api.engine.session import Seams, TaskPlan, run_task
-        from gpt_batch_api.monitor.logs import LogLines
+        from gpt_batch_api.engine.session import Seams, run_task
 
-        plan = TaskPlan(
+        dry, estimates = self.settings.general.dryrun, self.settings.extra.estimate
+        run = run_estimate if estimates else run_dry if dry else run_task
+        with self._left_at_end():
+            return await run(
+                self.settings,
+                self.workplace,
+                self._plan(),
+                interruption=interruption,
+                listeners=self._all_listeners("(estimate) " if estimates else "(dry run) " if dry else ""),
+                seams=self._seams or Seams(),
+            )
+
+    def _plan(self) -> TaskPlan:
+        from gpt_batch_api.engine.session import TaskPlan
+
+        return TaskPlan(
             kind=type(self).__name__,
             metadata=_as_json(self.metadata()),
             make_hooks=self._make_hooks,
             given=frozenset(name for name in self.defaults if self._is_setting(name) and self.settings.given(name)),
         )
-        dry, estimates = self.settings.general.dryrun, self.settings.extra.estimate
-        run = run_estimate if estimates else run_dry if dry else run_task
-        listeners = (
-            LogLines(self.settings, prefix="(estimate) " if estimates else "(dry run) " if dry else ""),
-            *self._listeners,
-        )
+
+    def _all_listeners(self, prefix: str = "") -> tuple[Listener, ...]:
+        from gpt_batch_api.monitor.logs import LogLines
+
+        return (LogLines(self.settings, prefix=prefix), *self._listeners)
+
+    @contextmanager
+    def _left_at_end(self) -> Iterator[None]:
         try:
-            return await run(
-                self.settings,
-                self.workplace,
-                plan,
-                interruption=interruption,
-                listeners=listeners,
-                seams=self._seams or Seams(),
-            )
+            yield
         finally:
             if self._entered:
                 self._entered = False

@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 import time
 
-from gpt_batch_api.cli.options import SettingsHelp, add_settings, settings_from_args
+from gpt_batch_api.cli.options import SettingsHelp, add_chosen_settings, settings_from_args
 from gpt_batch_api.cli.tasks import add_task_arguments, print_documents, workplaces
-from gpt_batch_api.domain.options import options
-from gpt_batch_api.domain.settings import Settings
 
 _SETTINGS: dict[str, tuple[str, ...]] = {"limits": (), "costs": (), "extra": ("price_file", "strict_budget")}
 """What an estimate depends on: groups of settings, all of a group or those named."""
@@ -21,9 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "It knows what the store knows; the flag --estimate of a task's own command asks its generator too."
     )
     add_task_arguments(parser)
-    for group, names in _SETTINGS.items():
-        others = [option.name for option in options(Settings) if option.section == group and option.name not in names]
-        add_settings(parser, groups=(group,), exclude=others if names else ())
+    add_chosen_settings(parser, _SETTINGS)
 
 
 def run(arguments: argparse.Namespace) -> int:

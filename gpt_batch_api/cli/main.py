@@ -19,7 +19,12 @@ COMMANDS = {
     "new": "write a task on one page, and its test: a beginning that runs at once",
     "status": "show how a task stands (all tasks of a folder if no prefix is given)",
     "estimate": "tell tokens, cost and time of what is not done yet (all tasks of a folder if no prefix is given)",
+    "inspect": "show requests of a task one by one: what was asked, answered and thought of it, and what it cost",
+    "export": "write rows, responses, requests, samples or the ledger of a task to a CSV, JSON lines or Parquet file",
+    "reprocess": "show stored answers to the present task code once more, without a call: see what changes, then apply",
+    "wipe": "CAUTION: forget what is under way, failed samples, or all of a task: see what is lost, then do it",
     "doctor": "check a task's store and files without changing them: what is wrong, and what the next run will mend",
+    "completion": "print a script that lets bash, zsh or fish complete all commands and flags",
     "sandbox": "run a local server that speaks the provider's API: made-up answers, no cost, bad weather on demand",
 }
 

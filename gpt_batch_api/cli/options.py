@@ -51,6 +51,13 @@ def add_settings(
                 _add_flags(titled, option, default=option.read(own_defaults.get(option.name, option.default)))
 
 
+def add_chosen_settings(parser: argparse.ArgumentParser, chosen: Mapping[str, Collection[str]]) -> None:
+    """Give *parser* the settings that are named, by group; no names: all of the group."""
+    for group, names in chosen.items():
+        others = [option.name for option in options(Settings) if option.section == group and option.name not in names]
+        add_settings(parser, groups=(group,), exclude=others if names else ())
+
+
 def settings_from_args(
     namespace: argparse.Namespace,
     *,

@@ -301,6 +301,15 @@ class Wiped(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reprocessing(Event):
+    """Stored answers are shown to the task's present code once more; what followed from them was taken back."""
+
+    samples: int
+    rows: int
+    answers: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class TaskCompleted(Event):
     """Everything asked for is done and delivered."""
 

@@ -445,6 +445,11 @@ class ExtraSettings:
     )
     price_file: Path | None = setting(None, metavar="FILE", help="your own prices, which win over the catalogue")
     estimate: bool = setting(False, help="print tokens, cost and time of what is not done yet, and stop")
+    reprocess: bool = setting(
+        False,
+        help="show stored answers to the present task code once more, without a call: tell what would change, ask, apply it",
+    )
+    yes: bool = setting(False, help="do not ask before what was told is done (reprocess; the command wipe)")
     verbosity: str = setting("normal", choices=("quiet", "normal", "verbose"), help="how much the terminal shows")
     dedupe: bool = setting(
         False, help="ask identical payloads once and give the answer to all; never where several answers are wanted"
@@ -555,6 +560,7 @@ def check_settings(settings: Settings) -> None:
     _check_opinions(settings)
     _check_sandbox(settings)
     _check_wipes(settings)
+    _check_reprocess(settings)
 
 
 def _check_batch_fits_remote(settings: Settings, batch: str, remote: str) -> None:
@@ -609,6 +615,15 @@ def _check_wipes(settings: Settings) -> None:
                 f"only_process first, then again with {name}.",
                 name,
                 "only_process",
+            )
+
+
+def _check_reprocess(settings: Settings) -> None:
+    """Only one of them can be meant: a wipe forgets answers, a reprocess uses them, an estimate changes nothing."""
+    for name in ("wipe_requests", "wipe_failed", "wipe_task", "estimate"):
+        if settings.extra.reprocess and settings.value(name):
+            raise SettingError(
+                f"reprocess is on, but {name} is on too. Leave one out: each is done by itself.", "reprocess", name
             )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+
 
 def count(number: int, noun: str) -> str:
     """A number with its noun: `1 request`, `2,000 batches`."""
@@ -23,3 +25,8 @@ def duration(seconds: float) -> str:
     if seconds < 48 * 3600:
         return f"{seconds / 3600:,.1f} h"
     return f"{seconds / 86400:,.1f} days"
+
+
+def moment(at: float) -> str:
+    """A time, in seconds since 1970, to the second."""
+    return f"{datetime.datetime.fromtimestamp(at, datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -15,7 +15,7 @@ from gpt_batch_api.endpoints.base import raw_body
 from gpt_batch_api.engine.context import Context
 from gpt_batch_api.engine.intake import Intake, store
 from gpt_batch_api.engine.weigh import weigh
-from gpt_batch_api.store import requests, responses, samples
+from gpt_batch_api.store import replay, requests, responses, samples
 
 CHUNK = 500
 
@@ -35,6 +35,8 @@ def record(context: Context, intake: Intake, answers: list[ToHand], handed: Hand
         samples.save_states(tx, handed.states)
         samples.add_rows(tx, handed.rows)
         store(context, tx, asked, asked_by_task=True)
+        if handed.asked:
+            replay.show_asked(tx, [request.key for request in handed.asked])
         _tell_problems(context, answers, handed)
         context.tell(_summary(handed, asked=len(asked)))
         weigh(context, tx)

@@ -86,28 +86,15 @@ class Loop:
         context = self._context
         if over.ending is Ending.STOPPED and not over.reasons:
             over = Over(Ending.STOPPED, (failures.stop_message(context),))
-        complete = over.ending is Ending.DONE and self._intake.state is steps.Generator.EXHAUSTED and self._all_final()
+        complete = over.ending is Ending.DONE and self._intake.state is steps.Generator.EXHAUSTED and all_final(context)
         with context.transaction() as tx:
             if complete:
                 tasks.set_complete(tx, True)
                 context.tell(TaskCompleted(rows=samples.count_rows(tx)))
             context.tell(RunEnded(outcome=str(over.ending), reasons=over.reasons))
         if complete:
-            self._complete()
+            tell_task_completed(context)
         return over
-
-    def _all_final(self) -> bool:
-        """Whether every request has its final result (in a dry run some only pretend to be under way)."""
-        loads = requests.state_loads(self._context.db)
-        return not any(load.requests for state, load in loads.items() if state not in FINAL_REQUEST_STATES)
-
-    def _complete(self) -> None:
-        """Tell the task that all is done, and remember up to where, so that a kill in between does no harm."""
-        context = self._context
-        mark = outbox.mark(context.db)
-        context.hooks.completed(changed=tasks.get_task(context.db).postprocessed != mark)
-        with context.transaction() as tx:
-            tasks.set_postprocessed(tx, mark)
 
     # ------------------------------------------------------------ look
 
@@ -357,6 +344,20 @@ class Loop:
         sleeping = asyncio.ensure_future(_awaited(self._context.clock.sleep(step.delay_s)))
         stopping = asyncio.ensure_future(self._context.interruption.wait())
         await _first_of(sleeping, stopping)
+
+
+def all_final(context: Context) -> bool:
+    """Whether every request has its final result (in a dry run some only pretend to be under way)."""
+    loads = requests.state_loads(context.db)
+    return not any(load.requests for state, load in loads.items() if state not in FINAL_REQUEST_STATES)
+
+
+def tell_task_completed(context: Context) -> None:
+    """Tell the task that all is done, and remember up to where, so that a kill in between does no harm."""
+    mark = outbox.mark(context.db)
+    context.hooks.completed(changed=tasks.get_task(context.db).postprocessed != mark)
+    with context.transaction() as tx:
+        tasks.set_postprocessed(tx, mark)
 
 
 async def unless_stopped(context: Context, coroutine: Coroutine[Any, Any, None]) -> None:

@@ -72,20 +72,26 @@ def answer_text(
     outcome: Outcome,
     usage: Usage,
     cost_pico: int | None,
-    took_s: float,
+    took_s: float | None,
     colour: bool,
 ) -> str:
     """Show what came back for request *key*: what is thought of it, its words, and what it took.
 
-    *body* is the reply or the error as the server sent it, None where none came.
+    *body* is the reply or the error as the server sent it, None where none came. *took_s* is None where nobody knows.
     """
     header = ("Answer", key, _word(_mapping(body).get("model")), endpoint)
     reason = "" if outcome.reason in ("", "ok") else f": {outcome.reason}"
     tone = _VERDICT_COLOURS.get(outcome.verdict, _YELLOW)
     verdict = Section(f"{outcome.verdict}{reason}", outcome.message or None, colour=tone)
     cost = "cost unknown" if cost_pico is None else dollars(cost_pico)
-    footer = f"{_usage_words(usage)} · {cost} · {took_s:,.2f} s"
+    took = "" if took_s is None else f" · {took_s:,.2f} s"
+    footer = f"{_usage_words(usage)} · {cost}{took}"
     return _paint(header, [verdict, *_answer_sections(body)], footer=footer, colour=colour)
+
+
+def without_bytes(value: Any) -> Any:
+    """*value*, a JSON document, with sizes in the place of pictures, sound, files and vectors."""
+    return _sized("", value, {})
 
 
 # ------------------------------------------------------------ what a request says

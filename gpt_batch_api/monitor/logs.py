@@ -79,6 +79,13 @@ class LogLines:
             f"{count(event.rows, 'output row')}{again}.",
         )
 
+    def _tell_Reprocessing(self, event: events.Reprocessing) -> None:  # noqa: N802
+        self._say(
+            logging.INFO,
+            f"Reprocessing {count(event.samples, 'sample')}: {count(event.answers, 'stored answer')} shown to the task again, "
+            f"{count(event.rows, 'output row')} taken back.",
+        )
+
     def _tell_TaskCompleted(self, event: events.TaskCompleted) -> None:  # noqa: N802
         self._say(logging.INFO, f"The task is complete: {count(event.rows, 'output row')}.")
 

@@ -116,7 +116,8 @@ RULES = (
         "requests",
         "requests are final, but the task's code has not seen their answer",
         f"SELECT {_KEY} FROM request WHERE state IN ('succeeded', 'failed') AND NOT EXISTS "
-        "(SELECT 1 FROM response WHERE request_id = request.id AND try = tries AND handed = 1)",
+        "(SELECT 1 FROM response WHERE request_id = request.id AND try = tries "
+        "AND (handed = 1 OR handed IS NULL AND asked_by_task = 1))",  # it rests after a reprocess, see replay.py
     ),
     Rule(
         "requests",

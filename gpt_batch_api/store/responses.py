@@ -147,22 +147,34 @@ def count(db: sqlite3.Connection) -> int:
 
 def to_hand(db: sqlite3.Connection, *, limit: int, max_retries: int) -> list[ToHand]:
     """The oldest answers that the task's code has not seen."""
-    return _answers(db, "handed = 0 ORDER BY response.id LIMIT ?", (limit,), max_retries=max_retries)
+    rows = db.execute(f"{_ANSWERS} WHERE handed = 0 ORDER BY response.id LIMIT ?", (limit,)).fetchall()
+    return _all_to_hand(db, rows, max_retries=max_retries)
 
 
 def seen(db: sqlite3.Connection, *, max_retries: int) -> list[ToHand]:
     """All answers that the task's code has seen, oldest first: for small tasks only."""
-    return _answers(db, "handed = 1 ORDER BY response.id", (), max_retries=max_retries)
+    rows = db.execute(f"{_ANSWERS} WHERE handed = 1 ORDER BY response.id").fetchall()
+    return _all_to_hand(db, rows, max_retries=max_retries)
 
 
-def _answers(db: sqlite3.Connection, which: str, values: Sequence[object], *, max_retries: int) -> list[ToHand]:
+def stored(db: sqlite3.Connection, response_ids: Iterable[int], *, max_retries: int) -> list[ToHand]:
+    """Some answers, seen by the task's code or not, in the order in which they came."""
     rows = db.execute(
-        "SELECT response.*, request.sample_id, sample.key, request.purpose, request.number, request.endpoint, "
-        "request.model, request.schema_id, request.meta, raw_response.body AS raw "
-        "FROM response JOIN request ON request.id = request_id JOIN sample ON sample.id = sample_id "
-        f"LEFT JOIN raw_response ON response_id = response.id WHERE {which}",
-        values,
+        f"{_ANSWERS} WHERE response.id IN (SELECT value FROM json_each(?)) ORDER BY response.id",
+        (json.dumps(list(response_ids)),),
     ).fetchall()
+    return _all_to_hand(db, rows, max_retries=max_retries)
+
+
+_ANSWERS = (
+    "SELECT response.*, request.sample_id, sample.key, request.purpose, request.number, request.endpoint, "
+    "request.model, request.schema_id, request.meta, raw_response.body AS raw "
+    "FROM response JOIN request ON request.id = request_id JOIN sample ON sample.id = sample_id "
+    "LEFT JOIN raw_response ON response_id = response.id"
+)
+
+
+def _all_to_hand(db: sqlite3.Connection, rows: Sequence[sqlite3.Row], *, max_retries: int) -> list[ToHand]:
     schemas = response_schemas(db, {row["schema_id"] for row in rows if row["schema_id"] is not None})
     return [_to_hand(row, schemas, max_retries=max_retries) for row in rows]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 
 def load_states(db: sqlite3.Connection, sample_ids: Iterable[int]) -> dict[int, str | None]:
@@ -48,3 +48,23 @@ def last_row_id(db: sqlite3.Connection) -> int:
     """The id of the newest output row, 0 if there is none."""
     newest: int = db.execute("SELECT coalesce(max(id), 0) FROM output").fetchone()[0]
     return newest
+
+
+def rows_of(db: sqlite3.Connection, sample_ids: Sequence[int]) -> dict[int, list[str]]:
+    """The output rows of some samples as JSON texts, by sample."""
+    found: dict[int, list[str]] = {sample_id: [] for sample_id in sample_ids}
+    for sample_id, text in db.execute(
+        "SELECT sample_id, row FROM output WHERE sample_id IN (SELECT value FROM json_each(?)) ORDER BY id",
+        (json.dumps(sample_ids),),
+    ):
+        found[sample_id].append(text)
+    return found
+
+
+def take_back_rows(tx: sqlite3.Connection) -> int:
+    """Remove the rows of touched samples; if any was delivered, the output begins a new generation. How many."""
+    last_delivered: int = tx.execute("SELECT coalesce(max(last_output), 0) FROM delivery").fetchone()[0]
+    theirs = "FROM output WHERE sample_id IN (SELECT sample_id FROM temp.touched)"
+    if tx.execute(f"SELECT 1 {theirs} AND id <= ? LIMIT 1", (last_delivered,)).fetchone():
+        tx.execute("UPDATE task SET generation = generation + 1")
+    return tx.execute(f"DELETE {theirs}").rowcount

@@ -18,7 +18,7 @@ from gpt_batch_api.domain.states import BatchState, RequestState
 from gpt_batch_api.store import batches, direct, ledger, lengths, outbox, spending, tasks
 from gpt_batch_api.store import requests as stored_requests
 from gpt_batch_api.store.batches import BatchRow
-from gpt_batch_api.store.connection import connect_readonly, explained, is_new
+from gpt_batch_api.store.connection import connect_readonly, explained
 from gpt_batch_api.store.direct import Group
 from gpt_batch_api.store.ledger import Booked
 from gpt_batch_api.store.spending import Line
@@ -115,7 +115,7 @@ def take_from(path: Path) -> Snapshot | None:
     if not path.exists():
         return None
     with explained(path), closing(connect_readonly(path)) as db:
-        return None if is_new(db) or tasks.load_task(db) is None else take(db)
+        return take(db) if tasks.has_begun(db) else None
 
 
 def _take(db: sqlite3.Connection) -> Snapshot:

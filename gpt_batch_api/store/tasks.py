@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpt_batch_api.domain.errors import InternalError
+from gpt_batch_api.store.connection import is_new
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ def load_task(db: sqlite3.Connection) -> TaskRow | None:
         complete=bool(row["complete"]),
         postprocessed=row["postprocessed"],
     )
+
+
+def has_begun(db: sqlite3.Connection) -> bool:
+    """Whether the store holds a task; one that somebody is just making may not even have tables."""
+    return not is_new(db) and load_task(db) is not None
 
 
 def get_task(db: sqlite3.Connection) -> TaskRow:

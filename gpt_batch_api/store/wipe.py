@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gpt_batch_api.store import ledger, tasks
+from gpt_batch_api.store import ledger, samples, tasks
 from gpt_batch_api.store.codec import drop_unused_content
+from gpt_batch_api.store.replay import show_again
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,25 @@ class Wiped:
     samples: int = 0
     rows: int = 0
     to_replay: int = 0
+    cost_pico: int = 0
+    """What the forgotten answers have cost."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a wipe would forget."""
+
+    kind: str
+    """An unfinished wipe that is greater than the wanted one is what is done."""
+    wiped: Wiped
+    batches_on_server: int
+    """They are cancelled there; what they have done by then is paid, and thrown away."""
+    reserved_pico: int
+    local_batches: int
+    on_server: bool
+    """Whether anything of the task may be on the server."""
+    sandboxed: bool
+    """Whether that server is the task's own sandbox, which runs only while the task does."""
 
 
 KINDS = ("requests", "failed", "task")
@@ -89,11 +109,11 @@ def _forget_open(tx: sqlite3.Connection, *, failed_too: bool, session_id: int, n
         "UPDATE batch SET passed = 1 WHERE passed IS NULL AND id IN "
         f"(SELECT batch_id FROM response WHERE request_id IN ({doomed}))"
     )
-    rows = _take_back_rows(tx)
+    rows = samples.take_back_rows(tx)
     requests = tx.execute(f"DELETE FROM request WHERE id IN ({doomed})").rowcount
     tx.execute("UPDATE sample SET state = NULL WHERE id IN (SELECT sample_id FROM temp.touched)")
-    replayed = _replay(tx, "request.sample_id IN (SELECT sample_id FROM temp.touched)")
-    samples = tx.execute("SELECT count(*) FROM temp.touched").fetchone()[0]
+    replayed = show_again(tx, "request.sample_id IN (SELECT sample_id FROM temp.touched)")
+    touched = tx.execute("SELECT count(*) FROM temp.touched").fetchone()[0]
     tx.execute(
         "DELETE FROM sample WHERE id IN (SELECT sample_id FROM temp.touched) "
         "AND NOT EXISTS (SELECT 1 FROM request WHERE sample_id = sample.id)"
@@ -104,34 +124,14 @@ def _forget_open(tx: sqlite3.Connection, *, failed_too: bool, session_id: int, n
     )
     if cost:
         ledger.book(tx, "wipe", now=now, session_id=session_id, unlinked_pico=cost, note=f"{requests} requests wiped")
-    return Wiped(requests=requests, samples=samples, rows=rows, to_replay=replayed)
-
-
-def _take_back_rows(tx: sqlite3.Connection) -> int:
-    """Remove the rows of touched samples; if any was delivered, the output begins a new generation."""
-    last_delivered: int = tx.execute("SELECT coalesce(max(last_output), 0) FROM delivery").fetchone()[0]
-    theirs = "FROM output WHERE sample_id IN (SELECT sample_id FROM temp.touched)"
-    if tx.execute(f"SELECT 1 {theirs} AND id <= ? LIMIT 1", (last_delivered,)).fetchone():
-        tx.execute("UPDATE task SET generation = generation + 1")
-    return tx.execute(f"DELETE {theirs}").rowcount
-
-
-def _replay(tx: sqlite3.Connection, where: str) -> int:
-    """Final requests matching *where* become answered again, to be handed to the task's code."""
-    tx.execute(
-        "UPDATE response SET handed = 0, task_verdict = NULL, task_reason = NULL, task_message = NULL "
-        "WHERE handed = 1 AND id IN (SELECT response.id FROM response JOIN request ON request.id = request_id AND try = tries "
-        f"WHERE request.state IN ('succeeded', 'failed') AND {where})"
-    )
-    return tx.execute(
-        f"UPDATE request SET state = 'answered' WHERE state IN ('succeeded', 'failed') AND {where}"
-    ).rowcount
+    return Wiped(requests=requests, samples=touched, rows=rows, to_replay=replayed, cost_pico=cost)
 
 
 def _forget_task(tx: sqlite3.Connection) -> Wiped:
     requests: int = tx.execute("SELECT count(*) FROM request").fetchone()[0]
-    samples: int = tx.execute("SELECT count(*) FROM sample").fetchone()[0]
+    forgotten: int = tx.execute("SELECT count(*) FROM sample").fetchone()[0]
     rows: int = tx.execute("SELECT count(*) FROM output").fetchone()[0]
+    cost = ledger.task_total(tx).spent_pico
     for table in (
         "output", "raw_response", "response", "payload", "request", "sample", "response_schema",
         "direct_call", "direct_group", "server_file", "push", "batch", "delivery", "event", "model_limit",
@@ -145,4 +145,4 @@ def _forget_task(tx: sqlite3.Connection) -> Wiped:
     tx.execute(
         "UPDATE task SET era = era + 1, generation = generation + 1, server = NULL, complete = 0, postprocessed = NULL"
     )
-    return Wiped(requests=requests, samples=samples, rows=rows)
+    return Wiped(requests=requests, samples=forgotten, rows=rows, cost_pico=cost)

@@ -205,6 +205,48 @@ def wipe_failed(folder: Path, url: str) -> int:
     return run_toy(FourWords, folder, url, max_retries=0, wipe_failed=True)
 
 
+# ---------------------------------------------------------------- stored answers, corrected code
+
+
+class ReasonsTask(ToyTask):
+    """Asks about three words, then why; a row has both answers."""
+
+    count = 3
+
+    def process_result(self, result: Result, sample: Sample) -> None:
+        if not result.purpose:
+            sample.state["word"] = result.value.word
+            sample.ask(GPTRequest(sample.key, self.payload(f"{sample.key}, why"), purpose="why"))
+        else:
+            sample.emit({"key": sample.key, "word": sample.state["word"], "why": result.value.word})
+
+
+class BuggyReasonsTask(ReasonsTask):
+    """Writes rows that should not be there."""
+
+    def process_result(self, result: Result, sample: Sample) -> None:
+        super().process_result(result, sample)
+        sample.emit({"key": f"wrong {sample.key}"})
+
+
+BuggyReasonsTask.__name__ = ReasonsTask.__name__
+
+
+def with_a_mistake(folder: Path, url: str) -> int:
+    """3 samples, a question and a follow-up each, made into wrong rows."""
+    return run_toy(BuggyReasonsTask, folder, url)
+
+
+def reprocess(folder: Path, url: str) -> int:
+    """Show the stored answers to the corrected code."""
+    return run_toy(ReasonsTask, folder, url, reprocess=True, yes=True)
+
+
+def run_then_reprocess(folder: Path, url: str) -> int:
+    """Go on with the job; whatever is still wrong is put right after it."""
+    return run_toy(ReasonsTask, folder, url) or reprocess(folder, url)
+
+
 # ---------------------------------------------------------------- deadline, identical requests, an older store
 
 

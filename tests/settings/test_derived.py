@@ -117,6 +117,8 @@ PROMISED: dict[str, dict[str, Any]] = {
         "keep_responses": True,
         "price_file": None,
         "estimate": False,
+        "reprocess": False,
+        "yes": False,
         "verbosity": "normal",
         "dedupe": False,
     },

@@ -11,8 +11,10 @@ from collections.abc import Callable
 import pytest
 
 from gpt_batch_api.domain.outcome import Source
+from gpt_batch_api.domain.selection import Selection
 from gpt_batch_api.domain.states import BatchState
-from gpt_batch_api.store import batches, ledger, outbox, pushes, requests, responses, samples
+from gpt_batch_api.store import batches, ledger, outbox, pushes, replay, requests, responses, samples, stories
+from gpt_batch_api.store.tables import TABLES
 from tests.store.rig import CHAT, MODEL, Desk, keys_of, statements
 
 Query = Callable[[sqlite3.Connection], object]
@@ -69,6 +71,10 @@ HOT: dict[str, tuple[Query, tuple[str, ...]]] = {
     "batch_total": (lambda db: ledger.batch_total(db, 1), ("SEARCH ledger USING INDEX ledger_batch",)),
     "load_states": (lambda db: samples.load_states(db, [1, 2]), ("SEARCH sample",)),
     "rows_after": (lambda db: next(samples.rows_after(db, 0), None), ("SEARCH output",)),
+    "show_asked": (
+        lambda db: replay.show_asked(db, keys_of("ab")),
+        ("SEARCH sample USING COVERING INDEX", "SEARCH request USING INDEX", "SEARCH response USING INDEX"),
+    ),
     "is_behind": (outbox.is_behind, ("SEARCH output",)),
 }
 
@@ -121,3 +127,21 @@ def test_the_task_is_wiped_by_sample_with_indexes(desk: Desk) -> None:
     for table, column in (("response", "request_id"), ("output", "request_id"), ("request", "sample_id")):
         (plan,) = desk.table(f"EXPLAIN QUERY PLAN SELECT 1 FROM {table} WHERE {column} = 1")
         assert plan[-1].startswith(f"SEARCH {table} USING"), plan
+
+
+@pytest.mark.parametrize(
+    "selection", [Selection(), Selection(reason="refusal", since=0.0, until=9e9)], ids=["all", "some"]
+)
+@pytest.mark.parametrize("name", [*TABLES, "facts"])
+def test_an_export_reads_as_it_writes(desk: Desk, name: str, selection: Selection) -> None:
+    """Nothing is sorted first, so memory does not grow with what is exported."""
+    if name == "ledger":
+        selection = Selection(since=selection.since, until=selection.until)
+    desk.answered("a")
+    seen: list[str] = []
+    statements(desk.db, seen)
+    list(stories.facts(desk.db, selection) if name == "facts" else TABLES[name].read(desk.db, selection))
+    desk.db.set_trace_callback(None)
+    lines = [str(row["detail"]) for sql in seen for row in desk.db.execute(f"EXPLAIN QUERY PLAN {sql}")]
+    assert lines
+    assert [line for line in lines if "TEMP B-TREE" in line] == []

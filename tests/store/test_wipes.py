@@ -146,7 +146,7 @@ def test_an_unseen_answer_goes_with_a_sample_that_is_forgotten_wholly(desk: Desk
     """A failed sample is tried again from its beginning."""
     first, _ = desk.answered(new_request("a"), new_request("a", "more"))
     desk.hand({first: FAILED})
-    assert desk.wipe("failed") == Wiped(requests=2, samples=1, rows=0, to_replay=0)
+    assert desk.wipe("failed") == Wiped(requests=2, samples=1, rows=0, to_replay=0, cost_pico=60)
     assert (keys(desk), desk.to_hand()) == ({}, [])
     assert spent_is_explained(desk)
 
@@ -167,7 +167,7 @@ def test_one_answer_that_was_not_kept_takes_its_whole_sample(desk: Desk) -> None
     desk.hand({ids[0]: SUCCEEDED}, keep_raw=True)
     desk.hand({ids[1]: SUCCEEDED}, keep_raw=False)
     desk.add(new_request("a", "third"))
-    assert desk.wipe("requests") == Wiped(requests=3, samples=1, rows=0, to_replay=0)
+    assert desk.wipe("requests") == Wiped(requests=3, samples=1, rows=0, to_replay=0, cost_pico=60)
     assert keys(desk) == {}
 
 
@@ -214,7 +214,7 @@ def test_samples_with_a_failed_request_are_forgotten_wholly(desk: Desk) -> None:
     two_answers(desk, "mixed", SUCCEEDED, FAILED)
     two_answers(desk, "failed", FAILED, FAILED)
     desk.add("open")
-    assert desk.wipe("failed") == Wiped(requests=5, samples=3, rows=1, to_replay=0)
+    assert desk.wipe("failed") == Wiped(requests=5, samples=3, rows=1, to_replay=0, cost_pico=120)
     assert keys(desk) == {"good": ["succeeded", "succeeded"]}
     assert len(desk.rows()) == 2
 
@@ -223,7 +223,7 @@ def test_half_done_samples_are_replayed_in_a_wipe_of_failed_ones(desk: Desk) -> 
     """Unless one of their requests has failed."""
     half_done(desk, "a")
     half_done(desk, "b", state=FAILED)
-    assert desk.wipe("failed") == Wiped(requests=3, samples=2, rows=1, to_replay=1)
+    assert desk.wipe("failed") == Wiped(requests=3, samples=2, rows=1, to_replay=1, cost_pico=30)
     assert keys(desk) == {"a": ["answered"]}
 
 
