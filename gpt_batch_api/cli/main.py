@@ -16,6 +16,7 @@ from gpt_batch_api import __version__
 from gpt_batch_api.domain.errors import GPTBatchError, InternalError
 
 COMMANDS = {
+    "run": "ask one question about each row of a table: CSV, JSONL or Parquet in and out, no Python needed",
     "status": "show how a task stands (all tasks of a folder if no prefix is given)",
     "estimate": "tell tokens, cost and time of what is not done yet (all tasks of a folder if no prefix is given)",
     "doctor": "check a task's store and files without changing them: what is wrong, and what the next run will mend",
