@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from gpt_batch_api.domain.request import GPTRequest
     from gpt_batch_api.domain.settings import Settings
     from gpt_batch_api.gpt_requester import GPTRequester
-    from gpt_batch_api.mapping import Failure, MapResults, RowResult, amap, map
+    from gpt_batch_api.mapping import Failure, MapResults, RowResult, amap
+    from gpt_batch_api.mapping import map as map
     from gpt_batch_api.task_manager import (
         DataclassListOutputFile,
         DataclassOutputFile,
@@ -66,8 +67,7 @@ __all__ = [
     "UserError",
     "__version__",
     "amap",
-    "map",
-]
+]  # `map` is public too, but must not take the place of Python's own by `import *`
 
 
 def __getattr__(name: str) -> Any:

@@ -11,12 +11,14 @@ again for the results. What can be read only once (a generator) is kept on disk 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property, partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from gpt_batch_api.domain.errors import GPTBatchError, SettingError, UserError
@@ -26,6 +28,7 @@ from gpt_batch_api.domain.states import RequestState
 from gpt_batch_api.endpoints import schemas
 from gpt_batch_api.endpoints.base import read_json
 from gpt_batch_api.store.key_book import KeyBook
+from gpt_batch_api.store.snapshot import take_from
 from gpt_batch_api.store.standings import Standing, look_up, payload_of
 from gpt_batch_api.tables.images import image_path, image_url, is_address
 from gpt_batch_api.tables.keys import Key, row_key
@@ -33,9 +36,11 @@ from gpt_batch_api.tables.result import Failure, RowResult
 from gpt_batch_api.tables.row import Row, Source
 from gpt_batch_api.tables.spool import Spool
 from gpt_batch_api.tables.template import Template
-from gpt_batch_api.tables.values import ColumnKind, as_plain, as_text, common_kind, kind_of
+from gpt_batch_api.tables.values import ColumnKind, as_plain, common_kind, kind_of
 from gpt_batch_api.tables.where import Where
 from gpt_batch_api.task_manager import GPTRequest, Result, Sample, TaskManager
+
+logger = logging.getLogger("gpt_batch_api")
 
 Prompt = Template | Callable[[Any], Any]
 
@@ -62,6 +67,10 @@ class Question:
     key: Key = None
     where: Where | None = None
     limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 0:
+            raise SettingError(f"limit is {self.limit}, but must be at least 0.", "limit")
 
     @property
     def columns(self) -> tuple[str, ...] | None:
@@ -259,9 +268,9 @@ class TableTask(TaskManager):
             parts.append({"type": "image_url", "image_url": {"url": url}})
         return parts
 
-    def _pictures(self, row: Row) -> Iterator[tuple[str, str]]:
+    def _pictures(self, row: Row) -> Iterator[tuple[str, Any]]:
         """(column, cell) of the pictures of a row; an empty cell is none."""
-        cells = ((name, as_text(row.cells.get(name))) for name in self._question.images)
+        cells = ((name, row.cells.get(name)) for name in self._question.images)
         return ((name, cell) for name, cell in cells if cell)
 
     # ------------------------------------------------------------ checks
@@ -292,13 +301,37 @@ class TableTask(TaskManager):
             for name, value in row.cells.items():
                 kinds.setdefault(name, set()).add(_kind(value))
 
-        for _, row in self._keyed(look if source.columns is None else None):
-            for name, cell in self._pictures(row):
-                if not is_address(cell):
-                    image_path(cell, folder=source.folder, where=f"{row.place.capitalize()}, column {name!r}")
+        known = _Known(self.workplace.store) if self._may_have_moved else None
+        rows = self._keyed(look if source.columns is None else None)
+        while page := list(islice(rows, _PAGE)):
+            if known is not None:
+                known.note([key for key, _ in page])
+            for _, row in page:
+                self._check_pictures(row)
+        if known is not None and known.gone and known.new:
+            logger.warning(
+                "%s rows that were asked about have changed, moved or gone, and %s rows are new: those are asked, and paid. If "
+                "rows have only moved, stop here and use --dedupe (an answer to the same question is used again); to be free "
+                "to move them, begin with --key.",
+                f"{known.gone:,}",
+                f"{known.new:,}",
+            )
         if source.columns is None and kinds:
             self._check_columns(kinds)
             self.kinds = {name: common_kind(found) for name, found in kinds.items()}
+
+    def _check_pictures(self, row: Row) -> None:
+        for name, cell in self._pictures(row):
+            if isinstance(cell, str) and not is_address(cell):
+                image_path(cell, folder=self._source.folder, where=f"{row.place.capitalize()}, column {name!r}")
+
+    @property
+    def _may_have_moved(self) -> bool:
+        """Whether a row that stands elsewhere now would count as a new one, unnoticed."""
+        question, settings = self._question, self.settings
+        chooses = question.where is not None or question.limit is not None
+        looks_or_wipes = settings.general.dryrun or settings.extra.estimate or settings.requester.wipe_task
+        return question.key is None and not (chooses or looks_or_wipes or settings.extra.dedupe)
 
     def _check_columns(self, there: Iterable[str]) -> None:
         names = set(there)
@@ -316,6 +349,28 @@ class TableTask(TaskManager):
     @staticmethod
     def _there_are(columns: Iterable[str] | None) -> str:
         return f" There are: {', '.join(columns)}." if columns is not None else ""
+
+
+class _Known:
+    """How many of the input's rows the task knows, and how many of the task's rows the input has."""
+
+    def __init__(self, store: Path) -> None:
+        self._store = store
+        taken = take_from(store)
+        self._before = 0 if taken is None else sum(taken.samples.values())
+        self._met = 0
+        self.new = 0
+
+    def note(self, keys: list[str]) -> None:
+        """Count some rows of the input."""
+        met = len(look_up(self._store, keys)) if self._before else 0
+        self._met += met
+        self.new += len(keys) - met
+
+    @property
+    def gone(self) -> int:
+        """How many rows of the task the input does not have, once all have been counted."""
+        return self._before - self._met
 
 
 def _looked_at(rows: Iterator[Row], look: Callable[[Row], None]) -> Iterator[Row]:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from gpt_batch_api.engine.session import RunResult
     from gpt_batch_api.table_task import Question, TableTask
     from gpt_batch_api.tables.output import OutputTable, Summary
-    from gpt_batch_api.tables.row import Source
 
 _OWN = {
     "model": "model that answers, gpt-4o-mini for example",
@@ -109,6 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from gpt_batch_api.table_task import TableTask
     from gpt_batch_api.tables.sources import open_file
     from gpt_batch_api.utils import configure_logging
 
@@ -116,15 +116,16 @@ def run(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     source = open_file(arguments.input, delimiter=arguments.delimiter, encoding=arguments.encoding)
     wanted = _wanted_columns(arguments.columns)
-    task = _task(source, _question(arguments), settings, wanted)
-    _check_output(arguments, task)
+    task = TableTask(source, _question(arguments), settings, columns=wanted or ())
+    for_real = not (settings.general.dryrun or settings.extra.estimate)
+    if for_real and settings.task.run:
+        _check_output(arguments, task)
     result = task.run_to_end()
-    output = _output(arguments, task, wanted)
-    summary = None
-    if settings.requester.wipe_task and not settings.task.run:
-        output.remove()
-    elif _has_answers(result, settings):
+    output, summary = _output(arguments, task, wanted), None
+    if for_real and settings.task.run and result.over.ending is not Ending.INTERRUPTED:  # then there is no time for it
         summary = output.write(task.results(), payload_of=task.payload_of)
+    elif for_real and settings.requester.wipe_task:
+        output.remove()
     _tell(arguments, task, result, summary)
     return result.over.ending.exit_code
 
@@ -147,8 +148,6 @@ def _question(arguments: argparse.Namespace) -> Question:
     from gpt_batch_api.tables.template import Template
     from gpt_batch_api.tables.where import Where
 
-    if arguments.limit is not None and arguments.limit < 0:
-        raise SettingError(f"limit is {arguments.limit}, but must be at least 0.", "limit")
     return Question(
         prompt=Template(_prompt(arguments)),
         system=arguments.system,
@@ -177,22 +176,16 @@ def _prompt(arguments: argparse.Namespace) -> str:
         raise UserError(f"prompt_file is {str(path)!r}, which cannot be read: {error}.") from error
 
 
-def _task(source: Source, question: Question, settings: Settings, wanted: tuple[str, ...] | None) -> TableTask:
-    from gpt_batch_api.table_task import TableTask
-
-    return TableTask(source, question, settings, columns=wanted or ())
-
-
 def _check_output(arguments: argparse.Namespace, task: TableTask) -> None:
     """Nothing that is not ours is overwritten, and nothing is paid for what cannot be written."""
-    from gpt_batch_api.store.standings import is_begun
+    from gpt_batch_api.store.snapshot import take_from
     from gpt_batch_api.tables.writers import check_writable
 
     path: Path = arguments.output
     check_writable(path)
     if path.exists() and path.samefile(arguments.input):
         raise UserError(f"The output {path} is the input too. Name another file.")
-    if path.exists() and not is_begun(task.workplace.store):
+    if path.exists() and take_from(task.workplace.store) is None:
         place = task.workplace
         raise UserError(
             f"The output {path} exists already, but the task {place.prefix!r} in {place.folder} is new. Move the file away, or "
@@ -210,12 +203,6 @@ def _output(arguments: argparse.Namespace, task: TableTask, wanted: tuple[str, .
         key_column=arguments.key,
         schema=None if schema is None else json.loads(schema.json),
     )
-
-
-def _has_answers(result: RunResult, settings: Settings) -> bool:
-    """Whether the run is one after which the output is made; after Ctrl+C there is no time for it."""
-    only_told = settings.general.dryrun or settings.extra.estimate or not settings.task.run
-    return not only_told and result.over.ending is not Ending.INTERRUPTED
 
 
 def _tell(arguments: argparse.Namespace, task: TableTask, result: RunResult, summary: Summary | None) -> None:

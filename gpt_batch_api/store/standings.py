@@ -11,7 +11,6 @@ from pathlib import Path
 
 from gpt_batch_api.domain.outcome import Usage
 from gpt_batch_api.domain.states import RequestState
-from gpt_batch_api.store import tasks
 from gpt_batch_api.store.codec import unpack_payload
 from gpt_batch_api.store.connection import connect_readonly, explained, is_new
 
@@ -48,14 +47,6 @@ def payload_of(path: Path, request_id: int) -> bytes:
     with explained(path), closing(connect_readonly(path)) as db:
         (body,) = db.execute("SELECT body FROM payload WHERE request_id = ?", (request_id,)).fetchone()
         return unpack_payload(db, body)
-
-
-def is_begun(path: Path) -> bool:
-    """Whether there is a task in the store at *path*."""
-    if not path.exists():
-        return False
-    with explained(path), closing(connect_readonly(path)) as db:
-        return not is_new(db) and tasks.load_task(db) is not None
 
 
 _SUMS = "input_tokens cached_tokens cache_write_tokens output_tokens reasoning_tokens cost_pico".split()

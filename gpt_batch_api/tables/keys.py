@@ -20,10 +20,13 @@ def row_key(row: Row, key: Key, *, columns: Sequence[str] | None) -> str:
     if key is None:
         return f"{row.number}-{_hash(row, columns)}"
     found = key(row.item) if callable(key) else row.cells.get(key)
-    text = as_text(found)
+    named = "The key function" if callable(key) else f"The key column {key!r}"
+    try:
+        text = as_text(found)
+    except TypeError as error:
+        raise UserError(f"{named} is no key for {row.place}: {error}. Keys are texts or numbers.") from error
     if not text:
-        named = "The key function gives nothing" if callable(key) else f"The key column {key!r} is empty"
-        raise UserError(f"{named} for {row.place}. Each row needs a key of its own.")
+        raise UserError(f"{named} is empty for {row.place}. Each row needs a key of its own.")
     if "\0" in text or text.encode(errors="replace").decode() != text:
         raise UserError(f"The key of {row.place} is {text!r:.60}, but must be a text of whole characters.")
     return text

@@ -45,7 +45,7 @@ class OutputTable:
     """Which columns the output has.
 
     The key comes first, then the columns of the input, then the answer: a column for each field of its schema, or one
-    of text; then status and cost. A field that is named like a column of the input begins with `answer_`, and what is ours
+    of all of it; then status and cost. A field that is named like a column of the input begins with `answer_`, and what is ours
     begins with `row_` if its name is taken.
     """
 
@@ -88,12 +88,19 @@ class OutputTable:
         remove(self.path)
         remove(self.failed_path)
 
+    @property
+    def _properties(self) -> Mapping[str, Any]:
+        """What the schema says of each field; nothing if it has no fields."""
+        return (self.schema or {}).get("properties") or {}
+
     @cached_property
     def _fields(self) -> dict[str, ColumnKind]:
         """What an answer consists of."""
         if self.schema is None:
             return {ANSWER: ColumnKind.TEXT}
-        return {name: kind_of_schema(field, self.schema) for name, field in self.schema.get("properties", {}).items()}
+        if not self._properties:
+            return {ANSWER: ColumnKind.JSON}
+        return {name: kind_of_schema(field, self.schema) for name, field in self._properties.items()}
 
     @cached_property
     def _names(self) -> dict[str, str]:
@@ -119,7 +126,9 @@ class OutputTable:
         }
 
     def _row(self, result: RowResult[Any]) -> dict[str, Any]:
-        answer = {ANSWER: result.value} if self.schema is None else result.value or {}
+        answer = result.value if self._properties else {ANSWER: result.value}
+        if not isinstance(answer, Mapping):  # there is none, or the schema was not strict
+            answer = {}
         return {
             self._own["key"]: result.key,
             **{name: result.item.get(name) for name in self.kept},
@@ -153,4 +162,4 @@ def _write_failed(stream: BinaryIO, result: RowResult[Any], payload: bytes) -> N
 
 def choose_columns(columns: Mapping[str, Any], wanted: Sequence[str] | None) -> dict[str, Any]:
     """Of all *columns* those that are *wanted* (None: all), in the order wanted."""
-    return dict(columns) if wanted is None else {name: columns[name] for name in wanted}
+    return dict(columns) if wanted is None else {name: columns.get(name, ColumnKind.TEXT) for name in wanted}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import decimal
 import json
 import math
+import uuid
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any
@@ -24,7 +26,7 @@ class ColumnKind(StrEnum):
 
 
 def as_plain(value: Any) -> Any:
-    """*value* as JSON has it: None for what is missing, texts for moments and exact numbers.
+    """*value* as JSON has it: None for what is missing, texts for moments and exact numbers, bytes as base64.
 
     Raises TypeError for what has no such form.
     """
@@ -38,8 +40,10 @@ def as_plain(value: Any) -> Any:
         return [as_plain(item) for item in value]
     if isinstance(value, datetime.date | datetime.time):
         return None if value != value else value.isoformat()
-    if isinstance(value, decimal.Decimal):
+    if isinstance(value, decimal.Decimal | datetime.timedelta | uuid.UUID):
         return str(value)
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
     if callable(scalar := getattr(value, "tolist", None)):  # numpy's numbers and arrays
         return as_plain(scalar())
     if type(value).__name__ in ("NAType", "NaTType"):  # what pandas writes for "missing"

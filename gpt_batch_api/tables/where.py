@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gpt_batch_api.domain.errors import UserError
+from gpt_batch_api.tables.values import as_plain
 
 Cells = Mapping[str, Any]
 Evaluate = Callable[[Cells], Any]
@@ -77,7 +78,7 @@ class Where:
             case ast.Name(id=word):
                 name = self._quoted.get(word, word)
                 self._columns[name] = None
-                return lambda cells: cells.get(name)
+                return lambda cells: _plain(cells.get(name))
             case ast.BoolOp(op=operator, values=parts):
                 conditions = [self._understand(part) for part in parts]
                 decide = all if isinstance(operator, ast.And) else any
@@ -130,6 +131,14 @@ def _holds(operator: type[ast.cmpop], left: Any, right: Any) -> bool:
     left, right = _alike(left, right)
     comparable = (_is_number(left) and _is_number(right)) or (isinstance(left, str) and isinstance(right, str))
     return comparable and _ORDERS[operator](left, right)
+
+
+def _plain(value: Any) -> Any:
+    """A cell as texts, numbers and lists, whatever library it came from; moments are texts."""
+    try:
+        return as_plain(value)
+    except TypeError:
+        return value
 
 
 def _contains(whole: Any, part: Any) -> bool:

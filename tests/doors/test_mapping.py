@@ -166,6 +166,19 @@ class TestAgain:
         job.map([{**item, "label": "new"} for item in items(5)])
         assert job.asked() == 5
 
+    def test_items_that_moved_are_told_of(self, job: Job, log: pytest.LogCaptureFixture) -> None:
+        job.map(items(4))
+        assert "have changed, moved or gone" not in log.text
+        job.map([{"id": "new", "text": "new"}, *items(4)], max_session_requests=0)
+        assert "4 rows that were asked about have changed, moved or gone, and 5 rows are new" in log.text
+
+    def test_with_dedupe_items_that_moved_are_not_paid_again(self, job: Job) -> None:
+        before = [result.value for result in job.map(items(4), dedupe=True)]
+        after = list(job.map([{"id": "new", "text": "new"}, *items(4)], dedupe=True))
+        assert [result.value for result in after[1:]] == before
+        assert [result.cost_pico for result in after[1:]] == [0] * 4
+        assert job.asked() == 5
+
     def test_by_key_items_may_move_and_go(self, job: Job) -> None:
         first = {result.key: result.value for result in job.map(items(6), key="id")}
         again = list(job.map(items(6)[:0:-1], key="id"))

@@ -162,6 +162,25 @@ class TestFormats:
         assert {row["reason"] for row in told} == {"refusal"}
         assert told[0]["payload"]["messages"][0]["content"] == PROMPT.replace("{text}", failed[0]["text"])
 
+    def test_held_rows_are_told_until_the_user_decides(self, tmp_path: Path) -> None:
+        plan = "timing: {validating_s: 0, requests_per_s: 1000000, minimum_s: 0, finalizing_s: 0}\n"
+        with sandbox(tmp_path / "server", plan + "lines: [{fault: status, status: 400, nth: [2]}]\n") as server:
+            shell = Shell(tmp_path, server)
+            shell.reviews(5)
+            done = shell.run("--min_batch_requests", "0")
+            assert done.returncode == 1, done.stdout + done.stderr
+            assert sorted(row["status"] for row in shell.rows()) == ["held", "ok", "ok", "ok", "ok"]
+            assert [row["status"] for row in shell.rows("out.csv.failed.jsonl")] == ["held"]
+            done = shell.run("--min_batch_requests", "0", "--process_failed_batches", "1")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert sorted(row["status"] for row in shell.rows()) == ["failed", "ok", "ok", "ok", "ok"]
+
+    def test_an_input_without_rows_gives_an_output_without_rows(self, shell: Shell) -> None:
+        shell.reviews(0)
+        done = shell.run()
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert (shell.folder / "out.csv").read_text() == "key,id,text,answer,status,cost\n"
+
 
 PIXEL = (
     "89504e470d0a1a0a0000000d4948445200000001000000010804000000b51c0c020000000b4944415478da63fcff1f0003030200efa2a7"

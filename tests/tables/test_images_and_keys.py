@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -32,6 +32,20 @@ class TestImages:
         assert image_url("a.jpg", folder=tmp_path, where="row 1") == expected
         assert image_url(str(tmp_path / "a.jpg"), folder=Path("elsewhere"), where="row 1") == expected
 
+    def test_bytes_and_pictures_in_memory_become_data_uris(self) -> None:
+        class Picture:
+            """Behaves like a picture of Pillow."""
+
+            def save(self, stream: BinaryIO, *, format: str) -> None:
+                assert format == "PNG"
+                stream.write(PNG)
+
+        expected = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
+        assert image_url(PNG, folder=Path(), where="item 1") == expected
+        assert image_url(Picture(), folder=Path(), where="item 1") == expected
+        with pytest.raises(UserError, match="item 1: 7 is no picture"):
+            image_url(7, folder=Path(), where="item 1")
+
     def test_what_is_not_there_or_no_picture_is_named_with_its_place(self, tmp_path: Path) -> None:
         (tmp_path / "a.png").write_text("text")
         with pytest.raises(UserError, match=r"row 7: there is no picture .*b\.png"):
@@ -56,6 +70,10 @@ class TestKeys:
     def test_an_empty_key_is_refused(self, value: Any) -> None:
         with pytest.raises(UserError, match="The key column 'id' is empty for row 3"):
             row_key(row(3, id=value), "id", columns=None)
+
+    def test_a_key_that_is_no_text_is_refused(self) -> None:
+        with pytest.raises(UserError, match="The key column 'id' is no key for row 1"):
+            row_key(row(id=object()), "id", columns=None)
 
     @pytest.mark.parametrize("value", ["a\0b", "\ud800"])
     def test_a_key_that_no_store_can_keep_is_refused(self, value: str) -> None:

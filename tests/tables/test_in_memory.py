@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from typing import Any, NamedTuple
 
 import pandas
@@ -85,6 +86,8 @@ def test_a_hugging_face_data_set_has_rows() -> None:
     [
         ("x", "x"),
         (None, ""),
+        (b"ab", "YWI="),
+        (datetime.timedelta(hours=2), "2:00:00"),
         (float("nan"), ""),
         (3, "3"),
         (0.5, "0.5"),

@@ -71,6 +71,19 @@ def test_names_that_are_taken_are_left_to_the_input(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_schema_without_fields_has_its_answer_in_one_column(tmp_path: Path) -> None:
+    table = OutputTable(tmp_path / "out.jsonl", kept={}, key_column="id", schema={"type": "object"})
+    (row,) = written(tmp_path / "out.jsonl", table, [result(1, {"anything": [1]})])
+    assert row["answer"] == {"anything": [1]}
+
+
+def test_an_answer_that_is_no_object_leaves_its_fields_empty(tmp_path: Path) -> None:
+    """A schema that is not strict does not bind the model."""
+    table = OutputTable(tmp_path / "out.jsonl", kept={}, key_column="id", schema=SCHEMA)
+    (row,) = written(tmp_path / "out.jsonl", table, [result(1, ["x"])])
+    assert (row["stars"], row["tags"], row["status"]) == (None, None, "ok")
+
+
 def test_failed_rows_are_told_apart_with_reason_and_payload(tmp_path: Path) -> None:
     table = OutputTable(tmp_path / "out.jsonl", kept={}, key_column=None, schema=SCHEMA)
     refused = Failure("failed", "refusal", "no", 3)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy
+import pandas
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,6 +58,11 @@ def test_truth_values_are_compared_with_words_too() -> None:
     assert Where("flag == True").keeps({"flag": "TRUE"})
     assert Where("flag == False").keeps({"flag": False})
     assert not Where("flag == True").keeps({"flag": 1})
+
+
+def test_cells_of_libraries_count_as_what_they_mean() -> None:
+    cells = {"n": numpy.int64(4), "missing": pandas.NA, "when": pandas.Timestamp("2024-02-03")}
+    assert Where('n >= 4 and n in [4] and not missing and missing == None and when < "2024-03"').keeps(cells)
 
 
 def test_it_names_its_columns() -> None:
