@@ -209,6 +209,12 @@ class TestAgain:
         assert all(way in str(caught.value) for way in ("--task_prefix", "--reinit_meta", "--wipe_task"))
         assert job.asked() == 3
 
+    def test_as_long_as_nothing_was_asked_the_question_can_be_put_right(self, job: Job) -> None:
+        with pytest.raises(SettingError, match="not in the price lists"):
+            job.map(items(3), "Odd: {text}", model="no-such-model")
+        assert all(result.ok for result in job.map(items(3)))
+        assert job.prompts()[0] == [{"role": "user", "content": 'Tell me about "word 0".'}]
+
     def test_reinit_meta_keeps_the_answers_and_asks_the_rest_the_new_way(self, job: Job) -> None:
         before = [result.value for result in job.map(items(3))]
         after = [result.value for result in job.map(items(5), "Other: {text}", reinit_meta=True)]
