@@ -72,8 +72,12 @@ def make_overview() -> argparse.ArgumentParser:
 
 
 def make_parser(name: str) -> argparse.ArgumentParser:
-    """The parser of one command."""
-    parser = argparse.ArgumentParser(prog=f"gpt-batch-api {name}", description=COMMANDS[name], allow_abbrev=False)
+    """The parser of one command. What is typed wrong is an error in one line."""
+    from gpt_batch_api.cli.options import make_parser as make_settings_parser
+
+    parser = make_settings_parser(
+        prog=f"gpt-batch-api {name}", description=COMMANDS[name], formatter_class=argparse.HelpFormatter
+    )
     command(name).add_arguments(parser)
     return parser
 
