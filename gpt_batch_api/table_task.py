@@ -340,10 +340,10 @@ class TableTask(TaskManager):
                 continue
             close = get_close_matches(column, names, n=1)
             wish = f" Did you mean {close[0]!r}?" if close else ""
-            brace = " A literal brace is written twice: {{." if what == "prompt" else ""
+            hints = {"prompt": " A literal brace is written twice: {{.", "where": ' A text stands in quotes: "text".'}
             raise UserError(
                 f"{self._source.name.capitalize() if self._source.name.startswith('the ') else self._source.name} has no "
-                f"column {column!r}, which {what} names.{self._there_are(there)}{wish}{brace}"
+                f"column {column!r}, which {what} names.{self._there_are(there)}{wish}{hints.get(what, '')}"
             )
 
     @staticmethod
@@ -403,13 +403,20 @@ def _result(key: str, row: Row, standing: Standing | None, read: Callable[[Any],
 
 
 def _json_schema(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """*schema* as the API names it: with a name, and strict. It may be a bare JSON schema, or have some of that around it."""
+    """*schema* as the API names it: with a name, and strict. It may have that around it already.
+
+    A bare JSON schema is completed: all properties are required, and no others are allowed.
+    """
     if schema.get("type") == "json_schema":
         schema = schema.get("json_schema") or {}
     if "schema" in schema:
         return {"name": "answer", "strict": True, **schema}
     title = "".join(letter if letter.isalnum() else "_" for letter in str(schema.get("title", "")))
-    return {"name": title if schemas.NAME.fullmatch(title) else "answer", "strict": True, "schema": schema}
+    return {
+        "name": title if schemas.NAME.fullmatch(title) else "answer",
+        "strict": True,
+        "schema": schemas.completed(schema),
+    }
 
 
 def _kind(value: Any) -> ColumnKind:

@@ -1,4 +1,4 @@
-"""A schema named on the command line: a file with a JSON schema, or a pydantic model in a module or a script."""
+"""A schema named on the command line: a JSON schema, or a pydantic model in a module or a script."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from gpt_batch_api.domain.errors import UserError
 
 
 def load_schema(text: str) -> type | Mapping[str, Any]:
-    """What `--schema` names: `FILE.json`, `module:Model` or `path.py:Model`. Raises UserError if it is not there."""
+    """What `--schema` names: `FILE.json`, `module:Model`, `path.py:Model`, or a JSON schema itself.
+
+    Raises UserError if it is not there.
+    """
+    if text.lstrip().startswith("{"):
+        return _read(text, text)
     place, colon, name = text.rpartition(":")
     if not colon or not name.replace(".", "").isidentifier():
         return _from_file(Path(text))
@@ -33,16 +38,22 @@ def load_schema(text: str) -> type | Mapping[str, Any]:
 
 def _from_file(path: Path) -> Mapping[str, Any]:
     try:
-        document = json.loads(path.read_bytes())
+        content = path.read_bytes()
     except OSError as error:
         raise UserError(
             f"schema is {str(path)!r}, which cannot be read: {error.strerror}. It may be FILE.json, module:Model or "
             "path.py:Model."
         ) from error
-    except ValueError as error:
-        raise UserError(f"schema is {str(path)!r}, which is no JSON: {error}.") from error
+    return _read(content, str(path))
+
+
+def _read(content: str | bytes, name: str) -> Mapping[str, Any]:
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"schema is {name!r:.60}, which is no JSON: {error}.") from error
     if not isinstance(document, dict):
-        raise UserError(f"schema is {str(path)!r}, which holds no JSON object.")
+        raise UserError(f"schema is {name!r:.60}, which holds no JSON object.")
     return document
 
 

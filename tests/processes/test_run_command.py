@@ -126,12 +126,13 @@ class TestFormats:
         assert document["cost_pico"] == query(shell.folder / "tasks", "SELECT sum(spent_pico) FROM ledger", "out")[0][0]
         assert "complete" in done.stderr
 
-    def test_a_model_in_a_script_is_a_schema(self, shell: Shell) -> None:
+    def test_a_model_in_a_script_is_a_schema_and_so_is_json(self, shell: Shell) -> None:
         shell.reviews(2)
         (shell.folder / "shapes.py").write_text(
             "from pydantic import BaseModel\nclass Rating(BaseModel):\n    stars: int\n"
         )
-        for schema, output in (("shapes.py:Rating", "a.jsonl"), ("shapes:Rating", "b.jsonl")):
+        bare = '{"type": "object", "properties": {"stars": {"type": "integer"}}}'
+        for schema, output in (("shapes.py:Rating", "a.jsonl"), ("shapes:Rating", "b.jsonl"), (bare, "c.jsonl")):
             done = shell.run("--schema", schema, output=output)
             assert done.returncode == 0, done.stdout + done.stderr
             assert all(isinstance(row["stars"], int) for row in shell.rows(output))
@@ -269,12 +270,16 @@ class TestMistakes:
             ),
             (["--columns", "id,nothing"], "no column 'nothing', which columns names"),
             (["--key", "nothing"], "no column 'nothing', which key names"),
-            (["--where", "stars > 3"], "no column 'stars', which where names"),
+            (
+                ["--where", "id == one"],
+                "no column 'one', which where names. There are: id, text. A text stands in quotes: \"text\".",
+            ),
             (["--where", "import os"], "The condition 'import os' cannot be understood"),
             (["--image", "nothing"], "no column 'nothing', which image names"),
             (["--prompt", "the same"], "The prompt names no column"),
             (["--prompt_file", "p.txt"], "Both --prompt and --prompt_file are given"),
             (["--schema", "nothing.json"], "schema is 'nothing.json', which cannot be read"),
+            (["--schema", "{broken"], "schema is '{broken', which is no JSON"),
             (["--schema", "nothing:Model"], "schema is 'nothing:Model', but ModuleNotFoundError"),
             (["--output", "out.xlsx"], "The output out.xlsx ends in '.xlsx'"),
             (["--output", "in.csv"], "The output in.csv is the input too"),
