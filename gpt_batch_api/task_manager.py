@@ -163,15 +163,13 @@ class TaskManager:
 
         Raises GPTBatchError for anything that the user, the server or we must mend, KeyboardInterrupt after Ctrl+C.
         """
-        result = self.run_to_end()
-        if result.over.ending is Ending.INTERRUPTED:
-            raise KeyboardInterrupt
-        if result.over.ending is Ending.STOPPED:
-            raise SafetyStop(" ".join(result.over.reasons))
-        return result.snapshot is not None and result.snapshot.task.complete
+        return all_done(self.run_to_end())
 
-    def run_to_end(self) -> RunResult:
-        """Run the task; how it ended and why, and how the task stands now. Raises GPTBatchError."""
+    def run_to_end(self, interruption: Interruption | None = None) -> RunResult:
+        """Run the task; how it ended and why, and how the task stands now. Raises GPTBatchError.
+
+        Signals stop it, in the main thread; elsewhere *interruption* can.
+        """
         import asyncio
 
         from gpt_batch_api.engine.interrupt import interruptible
@@ -185,8 +183,8 @@ class TaskManager:
         if self._only_looks:
             result = self._look()
         else:
-            with interruptible() as interruption:
-                result = asyncio.run(self._run(interruption))
+            with interruptible() as signals:
+                result = asyncio.run(self._run(interruption or signals))
         self._tell_end(result)
         return result
 
@@ -356,6 +354,15 @@ class TaskManager:
             logger.info("Stopped. Batches on the server go on meanwhile; the same command continues.")
         elif over.ending is Ending.STOPPED:
             logger.error("%s", " ".join(over.reasons))
+
+
+def all_done(result: RunResult) -> bool:
+    """Whether the run has left nothing to do. Raises if it was stopped or interrupted."""
+    if result.over.ending is Ending.INTERRUPTED:
+        raise KeyboardInterrupt
+    if result.over.ending is Ending.STOPPED:
+        raise SafetyStop(" ".join(result.over.reasons))
+    return result.snapshot is not None and result.snapshot.task.complete
 
 
 def _as_json(metadata: Mapping[str, Any]) -> dict[str, Any]:

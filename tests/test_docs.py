@@ -134,15 +134,36 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_flag_that_a_document_names_exists(document: Path) -> None:
     """A flag that was renamed must not live on in the documents."""
+    from gpt_batch_api.cli.main import COMMANDS
+    from gpt_batch_api.cli.main import make_parser as make_command_parser
     from gpt_batch_api.cli.options import add_settings, make_parser
     from tests.crash.command import make_parser as make_crash_parser
 
     parser = make_parser()
     add_settings(parser)
-    known = {
-        flag for each in (parser, make_crash_parser()) for action in each._actions for flag in action.option_strings
-    }
+    parsers = [parser, make_crash_parser(), *map(make_command_parser, COMMANDS)]
+    known = {flag for each in parsers for action in each._actions for flag in action.option_strings}
     known |= {"--version", "--json", "--help", "--db", "--plan", "--port", "--host", "--seed", "--time_scale"}
     known |= {"--until_stdin_closes", "--quiet", "--check", "--speed", "--all", "--input", "--from"}
     for flag in re.findall(r"(?<![\w-])--[a-z][a-z_0-9]+(?![\w-])", document.read_text(encoding="utf-8")):
         assert flag in known, f"{document.name} names {flag}"
+
+
+def test_the_line_and_the_calls_over_tables_run(tmp_path: Path) -> None:
+    """docs/run.md and docs/map.md, as they stand."""
+    (tmp_path / "reviews.csv").write_text('id,text\nr1,"Great coffee, friendly staff."\nr2,Cold soup.\n')
+    (tmp_path / "rating.json").write_text(blocks(ROOT / "docs" / "run.md", "json")[0], encoding="utf-8")
+    (line,) = blocks(ROOT / "docs" / "run.md", "bash")
+    environment = {"PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+    commands = [["bash", "-c", line]]
+    six, *others = blocks(ROOT / "docs" / "map.md", "python")
+    assert len([line for line in six.splitlines() if line]) <= 6
+    commands += [[sys.executable, "-c", source] for source in (six, *others)]
+    said = []
+    for command in commands:
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        said.append(done.stdout)
+    assert (tmp_path / "rated.csv").read_text().splitlines()[0] == "key,id,text,stars,reason,status,cost"
+    assert [text.split()[0] for text in said[1].splitlines()] == ["r1", "r2"]
+    assert said[2].startswith("complete\nharbour →")

@@ -16,6 +16,7 @@ from gpt_batch_api import __version__
 from gpt_batch_api.domain.errors import GPTBatchError, InternalError
 
 COMMANDS = {
+    "run": "ask one question about each row of a table: CSV, JSONL or Parquet in and out, no Python needed",
     "new": "write a task on one page, and its test: a beginning that runs at once",
     "status": "show how a task stands (all tasks of a folder if no prefix is given)",
     "estimate": "tell tokens, cost and time of what is not done yet (all tasks of a folder if no prefix is given)",
@@ -77,8 +78,12 @@ def make_overview() -> argparse.ArgumentParser:
 
 
 def make_parser(name: str) -> argparse.ArgumentParser:
-    """The parser of one command."""
-    parser = argparse.ArgumentParser(prog=f"gpt-batch-api {name}", description=COMMANDS[name], allow_abbrev=False)
+    """The parser of one command. What is typed wrong is an error in one line."""
+    from gpt_batch_api.cli.options import make_parser as make_settings_parser
+
+    parser = make_settings_parser(
+        prog=f"gpt-batch-api {name}", description=COMMANDS[name], formatter_class=argparse.HelpFormatter
+    )
     command(name).add_arguments(parser)
     return parser
 

@@ -100,6 +100,19 @@ def of_json_schema(given: Any) -> ResponseSchema:
     return ResponseSchema(name, text)
 
 
+def completed(schema: Any) -> Any:
+    """*schema* with what the strict subset demands of objects where it says nothing: all required, no others allowed."""
+    if isinstance(schema, (list, tuple)):
+        return [completed(item) for item in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    made = {key: value if key in ("enum", "const") else completed(value) for key, value in schema.items()}
+    properties = schema.get("properties")
+    if schema.get("type") == "object" and isinstance(properties, Mapping):
+        made = {"required": list(properties), "additionalProperties": False, **made}
+    return made
+
+
 def check_strict(schema: Mapping[str, Any], *, name: str) -> None:
     """Raise SchemaError unless *schema* lies in the strict subset."""
     _Check(name, schema).run()

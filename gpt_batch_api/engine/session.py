@@ -28,7 +28,7 @@ from gpt_batch_api.engine.loop import Loop
 from gpt_batch_api.engine.start import start
 from gpt_batch_api.planning.estimate import Estimate
 from gpt_batch_api.pricing.catalogue import Catalogue, PriceFlags
-from gpt_batch_api.store import snapshot, tasks
+from gpt_batch_api.store import samples, snapshot, tasks
 from gpt_batch_api.store import wipe as stored_wipe
 from gpt_batch_api.store.connection import Store
 from gpt_batch_api.store.snapshot import Snapshot
@@ -225,7 +225,10 @@ def open_task(
     seams: Seams,
     listeners: Sequence[Listener],
 ) -> TaskHooks:
-    """Create the task if it is new; otherwise insist that it is the same one, with the metadata captured then."""
+    """Create the task if it is new; otherwise insist that it is the same one, with the metadata captured then.
+
+    A task that has asked nothing yet takes the metadata of this run.
+    """
     task = tasks.load_task(store.db)
     if task is None:
         hooks = plan.make_hooks(plan.metadata)
@@ -241,7 +244,8 @@ def open_task(
         )
     if stored_wipe.greatest(task.wiping, wipe.wanted(settings)) == "task":
         return plan.make_hooks(plan.metadata)  # captured anew when the wipe is done
-    if settings.task.reinit_meta and task.metadata != plan.metadata:
+    begun = samples.any_known(store.db)  # if not, the first question may still be put right
+    if (settings.task.reinit_meta or not begun) and task.metadata != plan.metadata:
         with store.transaction() as tx:
             tasks.replace_metadata(tx, plan.metadata)
     else:

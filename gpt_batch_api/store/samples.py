@@ -7,6 +7,11 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 
+def any_known(db: sqlite3.Connection) -> bool:
+    """Whether anything has been asked about at all."""
+    return db.execute("SELECT 1 FROM sample LIMIT 1").fetchone() is not None
+
+
 def load_states(db: sqlite3.Connection, sample_ids: Iterable[int]) -> dict[int, str | None]:
     """The task's state of each sample as JSON text; None where it has not set one."""
     rows = db.execute(

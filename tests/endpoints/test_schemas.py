@@ -19,10 +19,11 @@ from gpt_batch_api.endpoints.schemas import (
     MAX_PROPERTIES,
     TYPES,
     check_strict,
+    completed,
     of_json_schema,
 )
 from gpt_batch_api.sandbox.schema_check import trouble_with_schema
-from tests.endpoints.shapes import any_json
+from tests.endpoints.shapes import any_json, clean_json
 
 Schema = dict[str, Any]
 
@@ -453,6 +454,31 @@ class TestAnySchema:
     def test_arrays_may_be_nested_so_far(self, number: int, fits: bool) -> None:
         """They stand two steps below the root already."""
         assert accepted(object_of(a=arrays(number))) == fits
+
+
+class TestCompleted:
+    """What a person writes down is enough: the strict subset's demands on objects are added."""
+
+    def test_objects_require_all_and_allow_no_others(self) -> None:
+        inner = {"type": "object", "properties": {"type": STRING, "b": STRING}}
+        bare = {"type": "object", "properties": {"a": {"type": "array", "items": inner}}, "$defs": {"c": inner}}
+        made = completed(bare)
+        assert accepted(made)
+        assert made["required"] == ["a"]
+        assert made["properties"]["a"]["items"]["required"] == ["type", "b"]
+        assert made["$defs"]["c"]["additionalProperties"] is False
+
+    def test_what_is_said_stays(self) -> None:
+        said = {"type": "object", "properties": {"a": STRING}, "required": [], "additionalProperties": True}
+        assert completed(said) == said
+
+    def test_values_are_left_alone(self) -> None:
+        value = {"type": "object", "properties": {}}
+        assert completed({"enum": [value], "const": value}) == {"enum": [value], "const": value}
+
+    @given(clean_json)
+    def test_completing_twice_is_completing_once(self, document: Any) -> None:
+        assert completed(completed(document)) == completed(document)
 
 
 def arrays(number: int) -> Schema:

@@ -257,6 +257,21 @@ class TestCommands:
         assert shown.returncode == 1
         assert shown.stderr == "error: There are no tasks in tasks. Name their folder with --task_dir.\n"
 
+    @pytest.mark.parametrize(
+        ("line", "message"),
+        [
+            ("status --jsn", "unrecognized arguments: --jsn. See gpt-batch-api status --help."),
+            ("estimate --max_batch_request 3", "Did you mean --max_batch_requests?"),
+            ("run in.csv", "the following arguments are required: --output. See gpt-batch-api run --help."),
+        ],
+    )
+    def test_what_is_typed_wrong_is_one_line(self, tmp_path: Path, line: str, message: str) -> None:
+        done = self.command(*line.split(), folder=tmp_path)
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: ")
+        assert done.stderr.endswith(f"{message}\n")
+        assert len(done.stderr.splitlines()) == 1
+
     def test_sandbox_runs_the_server(self, tmp_path: Path) -> None:
         process = subprocess.Popen(
             [sys.executable, "-m", "gpt_batch_api", "sandbox", "--db", str(tmp_path / "s.db"), "--until_stdin_closes"],
