@@ -21,6 +21,7 @@ from gpt_batch_api.store.batches import BatchRow
 from gpt_batch_api.store.connection import connect_readonly, explained, is_new
 from gpt_batch_api.store.direct import Group
 from gpt_batch_api.store.ledger import Booked
+from gpt_batch_api.store.pace import Pace, pace
 from gpt_batch_api.store.spending import Line
 from gpt_batch_api.store.tasks import ModelLimit, Session, TaskRow
 from gpt_batch_api.tokens.calibrate import Lengths
@@ -52,6 +53,8 @@ class Snapshot:
     task: TaskRow
     session: Session | None
     states: Mapping[RequestState, Load]
+    queue: Mapping[tuple[str, str], Load]
+    """What is queued, by endpoint and model."""
     samples: Mapping[str, int]
     """Samples by status: pending, succeeded, failed, mixed."""
     active: tuple[BatchRow, ...]
@@ -71,6 +74,7 @@ class Snapshot:
     """What the stored answers cost, by model, road, attempt and outcome."""
     schema_names: Mapping[int, str]
     learnt_limits: Mapping[str, ModelLimit]
+    pace: Pace
     delivered: tuple[Delivered, ...]
     rows: int
     """Output rows delivered."""
@@ -125,6 +129,7 @@ def _take(db: sqlite3.Connection) -> Snapshot:
         task=tasks.get_task(db),
         session=session,
         states=stored_requests.state_loads(db),
+        queue=stored_requests.queue_loads(db),
         samples=_samples(db),
         active=tuple(
             batches.in_states(
@@ -142,6 +147,7 @@ def _take(db: sqlite3.Connection) -> Snapshot:
         spending=spending.lines(db),
         schema_names=dict(db.execute("SELECT id, name FROM response_schema").fetchall()),
         learnt_limits=tasks.learnt_limits(db),
+        pace=pace(db),
         delivered=delivered,
         rows=sum(part.rows for part in delivered),
     )

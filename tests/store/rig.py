@@ -239,7 +239,7 @@ class Desk:
                 free=free,
                 used_input_tokens=sum(answer.usage.input_tokens for answer in answers),
                 used_output_tokens=sum(answer.usage.output_tokens for answer in answers),
-                used_output_allowance=20 * len(answers),
+                used_output_allowance=20 * sum(answer.usage.output_tokens > 0 for answer in answers),
                 longest_output_tokens=max((answer.usage.output_tokens for answer in answers), default=0),
                 cost_pico=cost,
             )

@@ -90,8 +90,8 @@ def test_used_tokens_are_told(desk: Desk) -> None:
     """Of all answers, with the share of what they could have used, and the longest."""
     scene(desk)
     answered = snapshot.take(desk.db).answered
-    assert (answered.input_tokens, answered.output_tokens, answered.output_allowance) == (10, 6, 100)
-    assert answered.completion_ratio == pytest.approx(0.06)
+    assert (answered.input_tokens, answered.output_tokens, answered.output_allowance) == (10, 6, 40)
+    assert answered.completion_ratio == pytest.approx(0.15)
     assert answered.longest_output_tokens == 3
 
 
