@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from gpt_batch_api.domain.outcome import LOST_REPLY
 from gpt_batch_api.domain.request import Load
 from gpt_batch_api.domain.settings import Settings
 from gpt_batch_api.domain.states import FINAL_REQUEST_STATES, BatchState, RequestState
@@ -222,6 +223,12 @@ FIGURES = (
         "to a request's second or later attempt",
         lambda look: look.spent(lambda line: line.attempt > 1).answers,
     ),
+    Figure(
+        "answers/unknown",
+        "calls",
+        "direct calls whose answer nobody has seen: lost replies, and what was in flight when a process ended",
+        lambda look: look.snapshot.unknown_calls + look.spent(lambda line: line.reason == LOST_REPLY).answers,
+    ),
     Figure("answers/pass_ratio", "0…1", "good ones among the answers that ran", _pass_ratio),
     # ---------------------------------------------------------------- tokens
     Figure(
@@ -235,6 +242,36 @@ FIGURES = (
         "tokens",
         "completion as the server counted it, likewise",
         lambda look: look.snapshot.answered.output_tokens,
+    ),
+    Figure(
+        "tokens/input_predicted",
+        "tokens",
+        "input as it was predicted, of the requests that were answered",
+        lambda look: look.snapshot.answered.expected_input_tokens,
+    ),
+    Figure(
+        "tokens/output_predicted",
+        "tokens",
+        "completion as it was predicted, likewise",
+        lambda look: look.snapshot.answered.expected_output_tokens,
+    ),
+    Figure(
+        "tokens/cached",
+        "tokens",
+        "part of the input that was read from the cache",
+        lambda look: look.spent().cached_tokens,
+    ),
+    Figure(
+        "tokens/cache_write",
+        "tokens",
+        "part of the input that was written to the cache",
+        lambda look: look.spent().cache_write_tokens,
+    ),
+    Figure(
+        "tokens/reasoning",
+        "tokens",
+        "part of the completion that was reasoning",
+        lambda look: look.spent().reasoning_tokens,
     ),
     Figure(
         "tokens/longest_output",
@@ -384,6 +421,10 @@ def _bad_answers(look: Look) -> dict[str, Number]:
 
 
 FAMILIES = (
+    Family(
+        "failed/", "REASON", "requests", "given up, by reason", lambda look: look.snapshot.bad_ends[RequestState.FAILED]
+    ),
+    Family("held/", "REASON", "requests", "held, by reason", lambda look: look.snapshot.bad_ends[RequestState.HELD]),
     Family(
         "answers/bad/", "REASON", "answers", "booked answers that were no good or did not run, by reason", _bad_answers
     ),

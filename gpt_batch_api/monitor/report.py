@@ -152,7 +152,7 @@ def _batches(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[st
 
 def _tokens(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]:
     answered = snapshot.answered
-    if not answered.batches:
+    if not answered.settlements:
         return
     share = "–" if answered.completion_ratio is None else f"{answered.completion_ratio:.3f}"
     yield (

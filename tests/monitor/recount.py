@@ -44,9 +44,18 @@ ONE_BY_ONE = {
     "answers/good": f"SELECT count(*) FROM response WHERE {_GOOD}",
     "answers/not_run": f"SELECT count(*) FROM response WHERE NOT {_RAN}",
     "answers/retries": "SELECT count(*) FROM response WHERE attempt > 1",
+    "answers/unknown": "SELECT (SELECT count(*) FROM response WHERE reason = 'lost_reply') + "
+    "(SELECT coalesce(sum(data ->> 'count'), 0) FROM event WHERE kind = 'CallsUnknown')",
     "answers/pass_ratio": f"SELECT avg({_GOOD}) FROM response WHERE {_RAN}",
     "tokens/input": "SELECT coalesce(sum(input_tokens), 0) FROM response",
     "tokens/output": "SELECT coalesce(sum(output_tokens), 0) FROM response",
+    "tokens/input_predicted": "SELECT coalesce(sum(request.input_tokens), 0) FROM response "
+    "JOIN request ON request.id = request_id WHERE response.input_tokens > 0",
+    "tokens/output_predicted": f"SELECT (SELECT coalesce(sum(answered_output_tokens), 0) FROM {_SETTLED}) + "
+    "(SELECT coalesce(sum(expected_output_tokens), 0) FROM direct_group)",
+    "tokens/cached": "SELECT coalesce(sum(cached_tokens), 0) FROM response",
+    "tokens/cache_write": "SELECT coalesce(sum(cache_write_tokens), 0) FROM response",
+    "tokens/reasoning": "SELECT coalesce(sum(reasoning_tokens), 0) FROM response",
     "tokens/longest_output": "SELECT coalesce(max(output_tokens), 0) FROM response",
     "tokens/completion_ratio": "SELECT sum(response.output_tokens) * 1.0 / sum(output_allowance) FROM response "
     "JOIN request ON request.id = request_id WHERE response.output_tokens > 0",
@@ -74,6 +83,8 @@ ONE_BY_ONE = {
 """SQL over single rows for each figure that is a count or a sum of them. Holds for a store without wiped answers."""
 
 BY_KIND = {
+    "failed/": "SELECT reason, count(*) FROM request WHERE state = 'failed' GROUP BY 1",
+    "held/": "SELECT reason, count(*) FROM request WHERE state = 'held' GROUP BY 1",
     "answers/bad/": f"SELECT coalesce(task_reason, reason), count(*) FROM response WHERE NOT {_GOOD} GROUP BY 1",
 }
 
