@@ -9,10 +9,12 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from gpt_batch_api.cli.options import add_settings, make_parser, settings_from_args, settings_from_config
+from gpt_batch_api.domain.clock import SystemClock
 from gpt_batch_api.domain.ending import Ending, Over
 from gpt_batch_api.domain.errors import GPTBatchError, InternalError, SafetyStop, UserError
 from gpt_batch_api.domain.request import GPTRequest
@@ -207,7 +209,9 @@ class TaskManager:
 
     def status(self) -> list[str]:
         """The task's status in lines for people. Reads only; may be called while the task runs elsewhere."""
-        return self._status_lines(self._look())
+        from gpt_batch_api.monitor.report import status_lines
+
+        return self._told(self._look(), status_lines)
 
     # ------------------------------------------------------------ below
 
@@ -225,18 +229,21 @@ class TaskManager:
 
         return RunResult(Over(Ending.DONE), take_from(self.workplace.store))
 
-    def _status_lines(self, result: RunResult) -> list[str]:
-        from gpt_batch_api.monitor.report import status_lines
+    def _told(self, result: RunResult, lines: Callable[..., list[str]]) -> list[str]:
+        """How the task stands, in *lines* of the monitor."""
+        from gpt_batch_api.monitor.facts import facts_of
 
         place = self.workplace
         if result.snapshot is None:
             return [f"Task {place.prefix} in {place.folder}: not begun"]
-        return status_lines(result.snapshot, settings=self.settings, prefix=place.prefix)
+        clock = SystemClock() if self._seams is None else self._seams.clock
+        return lines(facts_of(result.snapshot, settings=self.settings, now=clock.now()), prefix=place.prefix)
 
     async def _run(self, interruption: Interruption) -> RunResult:
         from gpt_batch_api.engine.dry import run_dry, run_estimate
         from gpt_batch_api.engine.session import Seams, TaskPlan, run_task
         from gpt_batch_api.monitor.logs import LogLines
+        from gpt_batch_api.monitor.run_view import RunView
 
         plan = TaskPlan(
             kind=type(self).__name__,
@@ -246,23 +253,26 @@ class TaskManager:
         )
         dry, estimates = self.settings.general.dryrun, self.settings.extra.estimate
         run = run_estimate if estimates else run_dry if dry else run_task
-        listeners = (
-            LogLines(self.settings, prefix="(estimate) " if estimates else "(dry run) " if dry else ""),
-            *self._listeners,
-        )
-        try:
-            return await run(
-                self.settings,
-                self.workplace,
-                plan,
-                interruption=interruption,
-                listeners=listeners,
-                seams=self._seams or Seams(),
-            )
-        finally:
-            if self._entered:
-                self._entered = False
-                self.on_exit()
+        place = self.workplace
+        prefix = "(estimate) " if estimates else "(dry run) " if dry else ""
+        with ExitStack() as stack:
+            view = RunView(self.settings, place.store, prefix=place.prefix)
+            if not (dry or estimates):
+                stack.enter_context(view)
+            log = LogLines(self.settings, prefix=prefix, beside_view=view.is_live and not prefix)
+            try:
+                return await run(
+                    self.settings,
+                    place,
+                    plan,
+                    interruption=interruption,
+                    listeners=(log, view, *self._listeners),
+                    seams=self._seams or Seams(),
+                )
+            finally:
+                if self._entered:
+                    self._entered = False
+                    self.on_exit()
 
     def _make_hooks(self, metadata: Mapping[str, Any]) -> TaskHooks:
         from gpt_batch_api.task.runner import TaskRunner
@@ -295,7 +305,11 @@ class TaskManager:
                 logger.info("%s", line)
             return
         if not self.settings.task.run or self.settings.extra.verbosity != "quiet":
-            for line in self._status_lines(result):
+            from gpt_batch_api.monitor.report import status_lines
+            from gpt_batch_api.monitor.summary import summary_lines
+
+            whole = not self.settings.task.run or self.settings.extra.verbosity == "verbose"
+            for line in self._told(result, status_lines if whole else summary_lines):
                 logger.info("%s", line)
         if over.ending is Ending.WORK_LEFT:
             logger.info("Work is left: %s. The same command continues.", "; ".join(over.reasons))

@@ -20,11 +20,14 @@ from gpt_batch_api.store import requests as stored_requests
 from gpt_batch_api.store.batches import BatchRow
 from gpt_batch_api.store.connection import connect_readonly, explained, is_new
 from gpt_batch_api.store.direct import Group
+from gpt_batch_api.store.events import Told
 from gpt_batch_api.store.ledger import Booked
 from gpt_batch_api.store.pace import Pace, pace
 from gpt_batch_api.store.spending import Line
 from gpt_batch_api.store.tasks import ModelLimit, Session, TaskRow
 from gpt_batch_api.tokens.calibrate import Lengths
+
+LAST_TROUBLE = 10
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class Snapshot:
     """Requests that are held, and those that have failed, by reason; the most frequent first."""
     unknown_calls: int
     """Direct calls of which nobody knows whether they ran, because a process ended meanwhile."""
+    trouble: tuple[Told, ...]
+    """What went wrong last, the newest last; a few."""
     booked: Booked
     archived: Booked
     session_booked: Booked
@@ -154,6 +159,7 @@ def _take(db: sqlite3.Connection) -> Snapshot:
         failed_groups=tuple(direct.with_open_failure(db)),
         bad_ends=_bad_ends(db),
         unknown_calls=events.unknown_calls(db),
+        trouble=tuple(events.last_trouble(db, limit=LAST_TROUBLE)),
         booked=ledger.task_total(db),
         archived=ledger.archived_total(db),
         session_booked=ledger.session_total(db, session.id) if session else Booked(),
