@@ -17,6 +17,7 @@ from gpt_batch_api.domain.errors import GPTBatchError, InternalError
 
 COMMANDS = {
     "status": "show how a task stands (all tasks of a folder if no prefix is given)",
+    "watch": "show how a run goes in another process, live (all tasks of a folder if no prefix is given)",
     "estimate": "tell tokens, cost and time of what is not done yet (all tasks of a folder if no prefix is given)",
     "doctor": "check a task's store and files without changing them: what is wrong, and what the next run will mend",
     "sandbox": "run a local server that speaks the provider's API: made-up answers, no cost, bad weather on demand",
