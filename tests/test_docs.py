@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from scripts.make_diagrams import ARCHITECTURE, TABLES, diagram, with_diagrams
+from scripts.make_monitoring_docs import MONITORING, table, with_table
 from tests.toy import rows_of
 
 ROOT = Path(__file__).parents[1]
@@ -27,6 +28,12 @@ def test_the_state_diagrams_come_from_the_table() -> None:
     text = ARCHITECTURE.read_text(encoding="utf-8")
     assert with_diagrams(text) == text, "run python -m scripts.make_diagrams"
     assert all(diagram(name) in text for name in TABLES)
+
+
+def test_the_table_of_figures_comes_from_the_source() -> None:
+    text = MONITORING.read_text(encoding="utf-8")
+    assert with_table(text) == text, "run python -m scripts.make_monitoring_docs"
+    assert table() in text
 
 
 def test_the_readme_begins_with_the_two_commands() -> None:
@@ -79,13 +86,18 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_flag_that_a_document_names_exists(document: Path) -> None:
     """A flag that was renamed must not live on in the documents."""
+    from gpt_batch_api.cli.main import COMMANDS
+    from gpt_batch_api.cli.main import make_parser as parser_of
     from gpt_batch_api.cli.options import add_settings, make_parser
     from tests.crash.command import make_parser as make_crash_parser
 
     parser = make_parser()
     add_settings(parser)
     known = {
-        flag for each in (parser, make_crash_parser()) for action in each._actions for flag in action.option_strings
+        flag
+        for each in (parser, make_crash_parser(), *map(parser_of, COMMANDS))
+        for action in each._actions
+        for flag in action.option_strings
     }
     known |= {"--version", "--json", "--help", "--db", "--plan", "--port", "--host", "--seed", "--time_scale"}
     known |= {"--until_stdin_closes", "--quiet", "--check", "--speed", "--all", "--input"}

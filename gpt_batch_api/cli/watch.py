@@ -15,6 +15,7 @@ from gpt_batch_api.domain.workplace import Workplace
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from gpt_batch_api.domain.settings import Settings
     from gpt_batch_api.monitor.facts import Facts
     from gpt_batch_api.monitor.view import Rates
 
@@ -83,6 +84,7 @@ class _Watched:
         self.facts: Facts | None = None
         self.holder: str | None = None
         self.rates: Rates = Rates()
+        self._settings: tuple[int | None, Settings] | None = None
 
     def look(self) -> None:
         """Look at the store, and who works on it."""
@@ -96,7 +98,10 @@ class _Watched:
         # The lock is only looked at where somebody should hold it: a run that begins never finds it taken by a watcher.
         runs = taken.session is not None and taken.session.ended_at is None
         self.holder = held_by(self.workplace.lock) if runs else None
-        self.facts = facts_of(taken, settings=settings_of(taken), now=time.time())
+        session_id = None if taken.session is None else taken.session.id
+        if self._settings is None or self._settings[0] != session_id:
+            self._settings = session_id, settings_of(taken)
+        self.facts = facts_of(taken, settings=self._settings[1], now=time.time())
         self.rates.note(self.facts)
 
     @property

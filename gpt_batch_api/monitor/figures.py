@@ -146,7 +146,7 @@ FIGURES = (
     Figure(
         "requests/under_way",
         "requests",
-        "neither final nor held: the next six together",
+        "neither final nor held: the next five together",
         lambda look: look.snapshot.under_way,
     ),
     _requests("queued", "waiting to be sent", RequestState.QUEUED),
