@@ -40,6 +40,7 @@ class Below:
         self._stream = stream
         self._color = color
         self._rows = 0
+        self._in_mid_line = False
         self._shown: list[str] = []
         self._lock = threading.RLock()
         self._console: Console | None = None
@@ -59,18 +60,23 @@ class Below:
         return columns or 80, rows or 24
 
     def show(self, lines: Sequence[Text]) -> None:
-        """Show *lines* in the place of those shown before; nothing is written if they are the same and stand there."""
+        """Show *lines* in the place of those shown before; nothing is written if they are the same and stand there.
+
+        Nothing is shown either while half a line stands above: a prompt, somebody else's progress bar.
+        """
         drawn = [self._drawn(line) for line in lines]
         with self._lock:
-            if self._rows == len(drawn) and self._shown == drawn:
+            if self._in_mid_line or (self._rows == len(drawn) and self._shown == drawn):
                 return
             self._write(self._erasure() + "".join(f"{line}\n" for line in drawn))
             self._rows, self._shown = len(drawn), drawn
 
     def above(self, text: str) -> None:
-        """Write whole lines of *text* where the block stands; it is drawn again below when it is shown next."""
+        """Write *text* where the block stands; it is drawn again below when it is shown next."""
         with self._lock:
             self._write(self._erasure() + text)
+            if text:
+                self._in_mid_line = not text.endswith("\n")
 
     def clear(self) -> None:
         """Take the block away."""
@@ -100,30 +106,21 @@ class Below:
 
 
 class AboveStream(TextIOBase):
-    """Stands where a stream to the terminal stood, and writes whole lines above the block."""
+    """Stands where a stream to the terminal stood, and writes above the block for as long as there is one."""
 
     def __init__(self, below: Below, original: TextIO) -> None:
         self._below: Below | None = below
         self._original = original
-        self._rest = ""
-        self._lock = threading.RLock()  # a signal handler may log in the midst of a write
 
     def write(self, text: str) -> int:
-        with self._lock:
-            if self._below is None:
-                return self._original.write(text)
-            whole, newline, self._rest = (self._rest + text).rpartition("\n")
-            if newline:
-                self._below.above(whole + newline)
+        if self._below is None:
+            return self._original.write(text)
+        self._below.above(text)
         return len(text)
 
-    def close_block(self) -> None:
-        """From now on everything goes straight to where it went before; half a line that waits is written."""
-        with self._lock:
-            self._below = None
-            self._original.write(self._rest)
-            self._rest = ""
-            self._original.flush()
+    def release(self) -> None:
+        """From now on everything goes where it went before; somebody may have kept this stream."""
+        self._below = None
 
     def flush(self) -> None:
         self._original.flush()
@@ -166,7 +163,7 @@ class Diversion:
         for name, stream, above in self._streams:
             if getattr(sys, name) is above:
                 setattr(sys, name, stream)
-            above.close_block()
+            above.release()
         self._handlers, self._streams = [], []
 
 

@@ -1,10 +1,15 @@
-"""A small job as a user's script has it, with log lines and prints of its own: python -m tests.monitor.job [settings]"""
+"""A small job as a user's script has it, with log lines and prints of its own.
+
+python -m tests.monitor.job [--ask] [settings]
+"""
 
 from __future__ import annotations
 
 import logging
+import sys
+from collections.abc import Iterable
 
-from gpt_batch_api.task_manager import Result, Sample
+from gpt_batch_api.task_manager import GPTRequest, Result, Sample
 from tests.toy import ToyTask
 
 logger = logging.getLogger("my_script")
@@ -14,6 +19,12 @@ class Job(ToyTask):
     """Words, and what a user's own code says about them."""
 
     count = 60
+    asks = False
+
+    def generate_requests(self) -> Iterable[GPTRequest]:
+        yield from super().generate_requests()
+        if self.asks:
+            print("You said", input("Shall I go on? "))  # noqa: T201
 
     def process_result(self, result: Result, sample: Sample) -> None:
         super().process_result(result, sample)
@@ -24,4 +35,5 @@ class Job(ToyTask):
 
 
 if __name__ == "__main__":
-    raise SystemExit(Job.run_command_line())
+    Job.asks = "--ask" in sys.argv
+    raise SystemExit(Job.run_command_line([argument for argument in sys.argv[1:] if argument != "--ask"]))

@@ -14,7 +14,7 @@ import pytest
 
 from gpt_batch_api.sandbox.child import SandboxProcess
 from tests.monitor.terminal import ROOT, Terminal, terminal
-from tests.toy import sandbox
+from tests.toy import query, sandbox
 
 SLOW_PLAN = "timing: {validating_s: 0, requests_per_s: 8, minimum_s: 0, finalizing_s: 0}\n"
 """A batch of 20 takes two and a half seconds."""
@@ -126,6 +126,24 @@ class TestALiveView:
             screen.process.send_signal(signal.SIGINT)
             assert screen.end() == 130
             assert view_of(screen) == []
+
+    def test_somebody_who_asks_is_not_drawn_over(self, stuck: SandboxProcess, tasks: Path) -> None:
+        """A prompt in the user's code, a debugger's for instance: the view steps aside until the line is over."""
+        with terminal("-m", "tests.monitor.job", "--ask", *job(stuck, tasks)[2:], columns=120, rows=40) as screen:
+            screen.until(lambda: "Shall I go on?" in screen.text)
+            screen.answer("yes")
+            screen.until(lambda: "You said yes" in screen.text)
+            screen.until(lambda: stands(screen, "2 on the server"))
+            assert "Shall I go on? yes" in screen.text
+
+    def test_a_run_survives_its_terminal(self, slow: SandboxProcess, tasks: Path) -> None:
+        """The window is closed, the line is cut: the run goes on to its end."""
+        command = ["-c", "from tests.toy import ToyTask; ToyTask.run_command_line()", *job(slow, tasks)[2:]]
+        with terminal(*command, columns=120, rows=40) as screen:
+            screen.until(lambda: stands(screen, "on the server"))
+            screen.hang_up()
+            screen.process.wait(60)
+        assert query(tasks, "SELECT complete FROM task") == [(1,)]
 
     def test_no_color_means_none(self, stuck: SandboxProcess, tasks: Path) -> None:
         """The view stands there all the same."""
