@@ -9,11 +9,12 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from gpt_batch_api.cli.options import add_settings, make_parser, settings_from_args, settings_from_config
+from gpt_batch_api.domain.clock import SystemClock
 from gpt_batch_api.domain.ending import Ending, Over
 from gpt_batch_api.domain.errors import GPTBatchError, InternalError, SafetyStop, UserError
 from gpt_batch_api.domain.request import GPTRequest
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from gpt_batch_api.domain.hooks import Listener, TaskHooks
     from gpt_batch_api.engine.context import Interruption
     from gpt_batch_api.engine.session import RunResult, Seams, TaskPlan
+    from gpt_batch_api.monitor.run_view import RunView
     from gpt_batch_api.planning.reprocess import Preview
 
 __all__ = [
@@ -249,7 +251,9 @@ class TaskManager:
 
     def status(self) -> list[str]:
         """The task's status in lines for people. Reads only; may be called while the task runs elsewhere."""
-        return self._status_lines(self._look())
+        from gpt_batch_api.monitor.report import status_lines
+
+        return self._told(self._look(), status_lines)
 
     # ------------------------------------------------------------ below
 
@@ -267,27 +271,32 @@ class TaskManager:
 
         return RunResult(Over(Ending.DONE), take_from(self.workplace.store))
 
-    def _status_lines(self, result: RunResult) -> list[str]:
-        from gpt_batch_api.monitor.report import status_lines
+    def _told(self, result: RunResult, lines: Callable[..., list[str]]) -> list[str]:
+        """How the task stands, in *lines* of the monitor."""
+        from gpt_batch_api.monitor.facts import facts_of
 
         place = self.workplace
         if result.snapshot is None:
             return [f"Task {place.prefix} in {place.folder}: not begun"]
-        return status_lines(result.snapshot, settings=self.settings, prefix=place.prefix)
+        clock = SystemClock() if self._seams is None else self._seams.clock
+        return lines(facts_of(result.snapshot, settings=self.settings, now=clock.now()), prefix=place.prefix)
 
     async def _run(self, interruption: Interruption) -> RunResult:
         from gpt_batch_api.engine.dry import run_dry, run_estimate
         from gpt_batch_api.engine.session import Seams, run_task
+        from gpt_batch_api.monitor.run_view import RunView
 
         dry, estimates = self.settings.general.dryrun, self.settings.extra.estimate
         run = run_estimate if estimates else run_dry if dry else run_task
-        with self._left_at_end():
+        prefix = "(estimate) " if estimates else "(dry run) " if dry else ""
+        view = None if prefix else RunView(self.settings, self.workplace.store, prefix=self.workplace.prefix)
+        with self._left_at_end(), view or nullcontext():
             return await run(
                 self.settings,
                 self.workplace,
                 self._plan(),
                 interruption=interruption,
-                listeners=self._all_listeners("(estimate) " if estimates else "(dry run) " if dry else ""),
+                listeners=self._all_listeners(prefix, view),
                 seams=self._seams or Seams(),
             )
 
@@ -301,10 +310,11 @@ class TaskManager:
             given=frozenset(name for name in self.defaults if self._is_setting(name) and self.settings.given(name)),
         )
 
-    def _all_listeners(self, prefix: str = "") -> tuple[Listener, ...]:
+    def _all_listeners(self, prefix: str = "", view: RunView | None = None) -> tuple[Listener, ...]:
         from gpt_batch_api.monitor.logs import LogLines
 
-        return (LogLines(self.settings, prefix=prefix), *self._listeners)
+        log = LogLines(self.settings, prefix=prefix, beside_view=view is not None and view.is_live)
+        return (log, *(() if view is None else (view,)), *self._listeners)
 
     @contextmanager
     def _left_at_end(self) -> Iterator[None]:
@@ -346,7 +356,11 @@ class TaskManager:
                 logger.info("%s", line)
             return
         if not self.settings.task.run or self.settings.extra.verbosity != "quiet":
-            for line in self._status_lines(result):
+            from gpt_batch_api.monitor.report import status_lines
+            from gpt_batch_api.monitor.summary import summary_lines
+
+            whole = not self.settings.task.run or self.settings.extra.verbosity == "verbose"
+            for line in self._told(result, status_lines if whole else summary_lines):
                 logger.info("%s", line)
         if over.ending is Ending.WORK_LEFT:
             logger.info("Work is left: %s. The same command continues.", "; ".join(over.reasons))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from typing import ClassVar, TextIO
 
 from gpt_batch_api.cli.options import add_settings, make_parser, settings_from_args, settings_from_config
+from gpt_batch_api.monitor.below import wants_color
 
 __all__ = [
     "ColorFormatter",
@@ -16,6 +16,7 @@ __all__ = [
     "make_parser",
     "settings_from_args",
     "settings_from_config",
+    "wants_color",
 ]
 
 _RESET = "\033[0m"
@@ -44,11 +45,6 @@ class ColorFormatter(logging.Formatter):
             text = f"{head}] {record.levelname}: {tail}" if bracket else f"{record.levelname}: {text}"
         color = self.COLORS.get(record.levelno) if self.color else None
         return f"{color}{text}{_RESET}" if color else text
-
-
-def wants_color(stream: TextIO) -> bool:
-    """Colours go to terminals only, and never against NO_COLOR (https://no-color.org)."""
-    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and stream.isatty()
 
 
 def configure_logging(level: int | str = logging.INFO, *, stream: TextIO | None = None) -> logging.Handler:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from scripts.make_diagrams import ARCHITECTURE, TABLES, diagram, with_diagrams
+from scripts.make_monitoring_docs import MONITORING, table, with_table
 from scripts.make_reference import REFERENCE_FILE, reference_text
 from tests.toy import rows_of
 
@@ -36,6 +37,12 @@ def test_the_state_diagrams_come_from_the_table() -> None:
 def test_the_reference_comes_from_the_code() -> None:
     """Every public name, as it is called and described now."""
     assert REFERENCE_FILE.read_text(encoding="utf-8") == reference_text(), "run python -m scripts.make_reference"
+
+
+def test_the_table_of_figures_comes_from_the_source() -> None:
+    text = MONITORING.read_text(encoding="utf-8")
+    assert with_table(text) == text, "run python -m scripts.make_monitoring_docs"
+    assert table() in text
 
 
 def test_the_readme_begins_with_the_two_commands() -> None:

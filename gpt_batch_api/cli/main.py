@@ -19,6 +19,7 @@ COMMANDS = {
     "run": "ask one question about each row of a table: CSV, JSONL or Parquet in and out, no Python needed",
     "new": "write a task on one page, and its test: a beginning that runs at once",
     "status": "show how a task stands (all tasks of a folder if no prefix is given)",
+    "watch": "show how a run goes in another process, live (all tasks of a folder if no prefix is given)",
     "estimate": "tell tokens, cost and time of what is not done yet (all tasks of a folder if no prefix is given)",
     "inspect": "show requests of a task one by one: what was asked, answered and thought of it, and what it cost",
     "export": "write rows, responses, requests, samples or the ledger of a task to a CSV, JSON lines or Parquet file",

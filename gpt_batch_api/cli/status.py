@@ -12,20 +12,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from gpt_batch_api.domain.settings import Settings
+    import time
+
+    from gpt_batch_api.monitor.facts import facts_of, settings_of
     from gpt_batch_api.monitor.report import status_document, status_lines
     from gpt_batch_api.store.snapshot import take_from
 
-    settings = Settings.from_values({})
     documents = []
     for workplace in workplaces(arguments):
         taken = take_from(workplace.store)
         if taken is None:
             continue
+        facts = facts_of(taken, settings=settings_of(taken), now=time.time())
         if arguments.json:
-            documents.append(status_document(taken, settings=settings, prefix=workplace.prefix))
+            documents.append(status_document(facts, prefix=workplace.prefix))
         else:
-            print("\n".join(status_lines(taken, settings=settings, prefix=workplace.prefix)))
+            print("\n".join(status_lines(facts, prefix=workplace.prefix)))
     if arguments.json:
         print_documents(documents, arguments)
     return 0

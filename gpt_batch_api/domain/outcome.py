@@ -78,3 +78,5 @@ class Outcome:
 
 
 SUCCESS = Outcome(Verdict.SUCCESS, "ok")
+LOST_REPLY = "lost_reply"
+"""The reason of a direct call whose answer nobody has seen."""

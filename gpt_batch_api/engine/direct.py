@@ -26,7 +26,7 @@ from heapq import heappop, heappush
 
 from gpt_batch_api.domain.errors import AccountError, PayloadError, Unreachable
 from gpt_batch_api.domain.events import CallsUnknown, DirectExchange, DirectSettled, Waiting, WouldCall
-from gpt_batch_api.domain.outcome import Outcome, Road, Verdict
+from gpt_batch_api.domain.outcome import LOST_REPLY, Outcome, Road, Verdict
 from gpt_batch_api.domain.request import Load
 from gpt_batch_api.domain.words import count
 from gpt_batch_api.endpoints.base import get_endpoint
@@ -395,7 +395,7 @@ class DirectRoad:
             if isinstance(flight.trouble, (NotSent, AccountError)):
                 return None
             why = f"no reply came ({flight.trouble}); whether the request ran is not known"
-            return Judged(request, Outcome(Verdict.RETRYABLE, LOST, why))
+            return Judged(request, Outcome(Verdict.RETRYABLE, LOST_REPLY, why))
         self.heard = True
         if reply.status == 200 and reply.body is not None:
             reading = get_endpoint(flight.ready.endpoint).read(reply.body, structured=bool(request.structured))
@@ -417,7 +417,7 @@ class DirectRoad:
             return None
         if reply.status in UNCERTAIN or (reply.body is None and (reply.status >= 500 or reply.status < 400)):
             why = f"the reply could not be read (HTTP {reply.status}); whether the request ran is not known"
-            return Judged(request, Outcome(Verdict.RETRYABLE, LOST, why), status=reply.status)
+            return Judged(request, Outcome(Verdict.RETRYABLE, LOST_REPLY, why), status=reply.status)
         return Judged(request, outcome, status=reply.status, raw=as_line(reply) if reply.body is not None else None)
 
     def _is_flex_closed(self, flight: Flight, outcome: Outcome) -> bool:
@@ -537,9 +537,6 @@ class DirectRoad:
             close_groups(self._context, tx, session_id=self._context.session_id)
 
 
-LOST = "lost_reply"
-
-
 def give_up_lost_calls(context: Context) -> None:
     """At start-up: what an earlier process had in flight when it died is unknown."""
     lost = direct.open_calls(context.db)
@@ -594,7 +591,7 @@ def _paid(flight: Flight) -> Road:
 
 def _costs_unknown(item: Judged) -> bool:
     """Whether nobody says what the call cost: its reply was lost, or tells no usage."""
-    return item.outcome.reason == LOST or (
+    return item.outcome.reason == LOST_REPLY or (
         item.status == 200 and not item.usage.input_tokens + item.usage.output_tokens
     )
 

@@ -23,6 +23,7 @@ from gpt_batch_api.pricing.cost import dollars
 from gpt_batch_api.store import ledger, remainder, tasks
 from gpt_batch_api.store.connection import connect_readonly, explained
 from gpt_batch_api.store.ledger import Booked
+from gpt_batch_api.store.pace import pace
 from gpt_batch_api.store.remainder import Standing
 from gpt_batch_api.tokens.calibrate import Forecast
 
@@ -45,7 +46,7 @@ def estimate(db: sqlite3.Connection, settings: Settings, *, now: float, generato
     forecast = forecast_of(db, settings)
     rest = foretell(remainder.known(db), catalogue=catalogue, forecast=forecast)
     standing = remainder.standing(db)
-    pace = remainder.pace(db)
+    lately = pace(db)
     queued = {
         (endpoint, model): _with_cost(load, endpoint, model, catalogue, forecast)
         for (endpoint, model), load in standing.queued.items()
@@ -81,9 +82,9 @@ def estimate(db: sqlite3.Connection, settings: Settings, *, now: float, generato
         schedule=plan,
         local_batches=len(_all(standing.local)),
         remote_batches=len(_all(standing.on_server)),
-        round_s=pace.batch_s,
-        longest_round_s=pace.longest_batch_s,
-        direct_per_s=pace.direct_per_s,
+        round_s=lately.batch_s,
+        longest_round_s=lately.longest_batch_s,
+        direct_per_s=lately.direct_per_s,
         limits=tuple(_passed(to_send, rest, booked, settings)),
         shutdowns=tuple(ending(_models(standing), catalogue, now=now, rounds=plan.rounds)),
     )

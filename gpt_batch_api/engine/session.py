@@ -16,7 +16,7 @@ from gpt_batch_api.domain.clock import Clock, SystemClock
 from gpt_batch_api.domain.disk import sync_folder
 from gpt_batch_api.domain.ending import Ending, Over
 from gpt_batch_api.domain.errors import OutputError, SettingError, StoreError, UserError
-from gpt_batch_api.domain.events import Advice, Event
+from gpt_batch_api.domain.events import Advice, Event, SessionEnded
 from gpt_batch_api.domain.hooks import Listener, TaskHooks
 from gpt_batch_api.domain.settings import Settings
 from gpt_batch_api.domain.workplace import Workplace
@@ -162,6 +162,7 @@ def _session_end(context: Context) -> Iterator[None]:
     finally:
         with contextlib.suppress(StoreError), context.store.transaction() as tx:
             tasks.end_session(tx, context.session_id, outcome=outcome, now=context.clock.now())
+        context.tell(SessionEnded())
 
 
 def refuse_unbuilt(settings: Settings) -> None:

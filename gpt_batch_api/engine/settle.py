@@ -230,14 +230,23 @@ class _BatchBooking(Booking):
         now, load = self._context.clock.now(), self._batch.load
         failure = None if self._batch.discard else failure or self._failure()
         self._settle_money(tx, now)
-        batches.settle(tx, self._batch, self.sum, failure=failure, now=now)
+        expected_output_tokens = self._share(load.expected_output_tokens)
+        batches.settle(
+            tx,
+            self._batch,
+            self.sum,
+            expected_input_tokens=self.expected_input_tokens,
+            expected_output_tokens=expected_output_tokens,
+            failure=failure,
+            now=now,
+        )
         self._context.tell(
             BatchSettled(
                 batch=self._batch.id,
                 status=self.status,
                 requests=load.requests,
                 expected_input_tokens=self.expected_input_tokens,
-                expected_output_tokens=self._share(load.expected_output_tokens),
+                expected_output_tokens=expected_output_tokens,
                 expected_cost_pico=load.expected_cost_pico,
                 failure=failure,
                 **figures(self.sum),

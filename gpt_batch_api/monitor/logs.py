@@ -18,10 +18,11 @@ from gpt_batch_api.domain.settings import Settings
 from gpt_batch_api.domain.words import count, sentence
 from gpt_batch_api.monitor.exchange import answer_text, request_text
 from gpt_batch_api.pricing.cost import dollars
+from gpt_batch_api.store.events import Told
 
 logger = logging.getLogger("gpt_batch_api")
 
-WAIT_LINE_S = 30.0
+WAIT_LINE_S = 300.0
 """How often a wait is told of on the log."""
 
 
@@ -29,10 +30,17 @@ class LogLines:
     """A listener that writes events to the log `gpt_batch_api`."""
 
     def __init__(
-        self, settings: Settings, *, prefix: str = "", monotonic: Callable[[], float] = time.monotonic
+        self,
+        settings: Settings,
+        *,
+        prefix: str = "",
+        beside_view: bool = False,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """With *beside_view* what changes all the time is left to a live view below the log."""
         self._settings = settings
         self._prefix = prefix
+        self._beside_view = beside_view and settings.extra.verbosity != "verbose"
         self._monotonic = monotonic
         self._problems: Counter[tuple[int | None, str, str]] = Counter()
         self._guesses: set[str] = set()
@@ -64,7 +72,7 @@ class LogLines:
 
     def _tell_Waiting(self, event: events.Waiting) -> None:  # noqa: N802
         now = self._monotonic()
-        if now - self._wait_told >= WAIT_LINE_S:
+        if now - self._wait_told >= WAIT_LINE_S and not self._beside_view:
             self._wait_told = now
             self._say(logging.INFO, f"Waiting for {', '.join(event.reasons)}. Ctrl+C is safe.")
 
@@ -141,6 +149,8 @@ class LogLines:
         self._say(logging.INFO, f"Batch {event.batch}: the server's queue is full, it goes again later.{learnt}")
 
     def _tell_BatchProgressed(self, event: events.BatchProgressed) -> None:  # noqa: N802
+        if self._beside_view:
+            return
         now = self._monotonic()
         if now - self._progress_told < WAIT_LINE_S and self._settings.extra.verbosity != "verbose":
             return
@@ -298,6 +308,28 @@ class LogLines:
 
     def _tell_FilesDeleted(self, event: events.FilesDeleted) -> None:  # noqa: N802
         self._say(logging.DEBUG, f"Deleted {count(event.count, 'file')} of ours on the server.")
+
+
+class _Words(LogLines):
+    """The lines of events, kept instead of logged."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.lines: list[str] = []
+
+    def _say(self, level: int, text: str) -> None:
+        self.lines.append(text)
+
+
+def words_of(told: Told, *, settings: Settings) -> list[str]:
+    """What the log said of an event of the timeline; nothing if it is one of another version."""
+    kind = getattr(events, told.kind, None)
+    words = _Words(settings)
+    try:
+        words(kind(**told.data))  # type: ignore[misc]
+    except TypeError:
+        return []
+    return words.lines
 
 
 def wants_colour() -> bool:

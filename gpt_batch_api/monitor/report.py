@@ -8,32 +8,31 @@ from dataclasses import asdict
 from fractions import Fraction
 from typing import Any
 
-from gpt_batch_api.domain.request import Kind
-from gpt_batch_api.domain.settings import Settings
-from gpt_batch_api.domain.states import BatchState, RequestState
+from gpt_batch_api.domain.states import BatchState
 from gpt_batch_api.domain.words import count
+from gpt_batch_api.monitor.facts import Facts
+from gpt_batch_api.monitor.figures import ON_SERVER
+from gpt_batch_api.monitor.summary import advice, suggestions, summary_lines
 from gpt_batch_api.planning.admission import Limits
 from gpt_batch_api.pricing.cost import dollars
 from gpt_batch_api.store.batches import BatchRow
 from gpt_batch_api.store.snapshot import Snapshot
 from gpt_batch_api.store.spending import summed
-from gpt_batch_api.tokens.calibrate import Suggestion, suggest
+from gpt_batch_api.tokens.calibrate import Suggestion
 
 MOST_KINDS = 5
 """So many kinds of requests are told of in the status at most, those with the most answers; a document has all."""
 
 
-def status_lines(snapshot: Snapshot, *, settings: Settings, prefix: str) -> list[str]:
-    """The status of a task for people."""
-    return [
-        line
-        for part in (_task, _requests, _batches, _tokens, _advice, _money, _spending, _limits, _failures)
-        for line in part(snapshot, settings, prefix)
-    ]
+def status_lines(facts: Facts, *, prefix: str) -> list[str]:
+    """The status of a task for people: the summary, and then what stands behind it."""
+    details = (line for part in (_under_way, _batches, _advice, _spending, _limits, _failures) for line in part(facts))
+    return [*summary_lines(facts, prefix=prefix), *details]
 
 
-def status_document(snapshot: Snapshot, *, settings: Settings, prefix: str) -> dict[str, Any]:
+def status_document(facts: Facts, *, prefix: str) -> dict[str, Any]:
     """The same facts for scripts. Money in whole picodollars, times in seconds since 1970."""
+    snapshot = facts.snapshot
     booked, answered = snapshot.booked, snapshot.answered
     return {
         "task": prefix,
@@ -58,7 +57,7 @@ def status_document(snapshot: Snapshot, *, settings: Settings, prefix: str) -> d
             "completion": answered.output_tokens,
             "longest_completion": answered.longest_output_tokens,
             "completion_ratio": answered.completion_ratio,
-            "kinds": [_kind_document(found, snapshot) for found in _suggestions(snapshot)],
+            "kinds": [_kind_document(found, snapshot) for found in suggestions(snapshot)],
         },
         "money": {
             "spent_pico": booked.spent_pico,
@@ -87,6 +86,7 @@ def status_document(snapshot: Snapshot, *, settings: Settings, prefix: str) -> d
             for model, limit in snapshot.learnt_limits.items()
         },
         "pushed": {"requests": booked.requests, "input_tokens": booked.input_tokens},
+        "figures": dict(facts.numbers),
         "output": {"rows": snapshot.rows, "files": [part.file_name for part in snapshot.delivered]},
     }
 
@@ -105,42 +105,25 @@ def _batch_document(batch: BatchRow) -> dict[str, Any]:
     }
 
 
-def _task(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]:
-    state = "complete" if snapshot.task.complete else "not complete"
-    if snapshot.task.wiping:
-        state = f"a wipe ({snapshot.task.wiping}) is under way, the next run finishes it"
-    yield f"Task {prefix} ({snapshot.task.kind}): {state}"
-    samples = ", ".join(f"{number:,} {status}" for status, number in snapshot.samples.items())
-    yield f"  samples    {sum(snapshot.samples.values()):,}: {samples}"
-
-
-def _requests(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]:
-    of = snapshot.count
-    yield (
-        f"  requests   {snapshot.asked:,} asked = {of(RequestState.SUCCEEDED):,} succeeded + {of(RequestState.FAILED):,} failed "
-        f"+ {of(RequestState.HELD):,} held + {snapshot.under_way:,} under way"
-    )
+def _under_way(facts: Facts) -> Iterator[str]:
     ways = {
-        "queued": of(RequestState.QUEUED),
-        "in batches": of(RequestState.BATCHED),
-        "sending": of(RequestState.SENDING),
-        "waiting for identical ones": of(RequestState.TWIN),
-        "answered, not processed": of(RequestState.ANSWERED),
+        "queued": "queued",
+        "in batches": "batched",
+        "sending": "sending",
+        "waiting for identical ones": "twin",
+        "answered, not processed": "answered",
     }
-    if snapshot.under_way:
-        yield "             under way: " + ", ".join(f"{number:,} {name}" for name, number in ways.items() if number)
-    yield f"  output     {count(snapshot.rows, 'row')}" + (f" in {_files(snapshot)}" if snapshot.delivered else "")
+    told = [f"{number:,} {words}" for words, name in ways.items() if (number := facts[f"requests/{name}"])]
+    if told:
+        yield "  under way  " + ", ".join(told)
 
 
-def _files(snapshot: Snapshot) -> str:
-    names = [part.file_name for part in snapshot.delivered]
-    return names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}"
-
-
-def _batches(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]:
-    local = snapshot.batches_in(BatchState.SEALED)
-    remote = snapshot.batches_in(BatchState.PUSHING, BatchState.REMOTE, BatchState.ENDED)
-    yield f"  batches    {len(local):,} local, {len(remote):,} on the server, {snapshot.finished_batches:,} finished"
+def _batches(facts: Facts) -> Iterator[str]:
+    local, remote = facts.snapshot.batches_in(BatchState.SEALED), facts.snapshot.batches_in(*ON_SERVER)
+    yield (
+        f"  batches    {facts['batches/local']:,} local, {facts['batches/remote']:,} on the server, "
+        f"{facts['batches/finished']:,} finished"
+    )
     for batch in [*local, *remote][:20]:
         done = f", {batch.count_completed or 0:,} done" if batch.count_total else ""
         where = f"{batch.remote_id} {batch.remote_status}" if batch.remote_id else batch.file_name
@@ -150,41 +133,10 @@ def _batches(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[st
         )
 
 
-def _tokens(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]:
-    answered = snapshot.answered
-    if not answered.batches:
-        return
-    share = "–" if answered.completion_ratio is None else f"{answered.completion_ratio:.3f}"
-    yield (
-        f"  tokens     {answered.input_tokens:,} input, {answered.output_tokens:,} completion; "
-        f"max {answered.longest_output_tokens:,} completion tokens, completion ratio {share}"
-    )
-
-
-def _advice(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]:
-    """What to set for the next run, by kind of request, with the evidence."""
-    for found in _suggestions(snapshot)[:MOST_KINDS]:
-        lengths, maximum = found.lengths, found.kind.max_output_tokens
-        present = f"with the present maximum of {maximum:,}" if maximum else "without a maximum, of 2,048"
-        yield (
-            f"  advice     {_kind(found.kind, snapshot)}: max_completion_tokens {found.max_output_tokens:,} and completion ratio "
-            f"{float(found.ratio):.2f} ({present}: {float(found.present_ratio):.2f})"
-        )
-        half, most, nearly = (lengths.quantile(Fraction(percent, 100)) for percent in (50, 90, 99))
-        yield (
-            f"             learnt from {count(lengths.answers, 'answer')}: median {half:,}, 90 % up to {most:,}, "
-            f"99 % up to {nearly:,}, longest {lengths.longest:,}; {lengths.cut_off:,} cut off"
-        )
-
-
-def _suggestions(snapshot: Snapshot) -> list[Suggestion]:
-    found = (suggest(kind, lengths) for kind, lengths in snapshot.lengths.items())
-    return [suggestion for suggestion in found if suggestion is not None]
-
-
-def _kind(kind: Kind, snapshot: Snapshot) -> str:
-    schema = "" if kind.schema_id is None else f", {snapshot.schema_names.get(kind.schema_id, 'schema')}"
-    return f"{kind.model}{schema}"
+def _advice(facts: Facts) -> Iterator[str]:
+    """That for the kind with the most answers stands in the summary."""
+    for found in suggestions(facts.snapshot)[1:MOST_KINDS]:
+        yield from advice(found, facts.snapshot)
 
 
 def _kind_document(found: Suggestion, snapshot: Snapshot) -> dict[str, Any]:
@@ -206,45 +158,40 @@ def _kind_document(found: Suggestion, snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def _money(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]:
+def _spending(facts: Facts) -> Iterator[str]:
+    """What went where, if there is more than one place; and what was spent in vain."""
+    snapshot = facts.snapshot
     booked = snapshot.booked
-    yield (
-        f"  money      {dollars(booked.spent_pico)} spent (expected {dollars(snapshot.answered.expected_cost_pico)}), "
-        f"{dollars(booked.reserved_pico)} reserved"
-    )
     if booked.unlinked_pico:
         yield (
-            f"             {dollars(booked.unlinked_pico)} of that have no answer to show for them (lost replies of direct "
-            "calls, wiped batches, vanished results)"
+            f"  spent on   {dollars(booked.unlinked_pico)} with no answer to show for it (lost replies of direct calls, wiped "
+            "batches, vanished results)"
         )
     if snapshot.archived.spent_pico:
-        yield f"             {dollars(snapshot.archived.spent_pico)} spent before the task was wiped"
-
-
-def _spending(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]:
-    """What went where, if there is more than one place; and what was spent in vain."""
+        yield f"  archived   {dollars(snapshot.archived.spent_pico)} spent before the task was wiped"
     lines = snapshot.spending
     paid = [line for line in lines if line.spent.cost_pico]
     places = summed(paid, lambda line: f"{line.model} {'in batches' if line.road == 'batch' else 'by direct calls'}")
     if len(places) > 1:
-        yield "             " + ", ".join(f"{dollars(spent.cost_pico)} {name}" for name, spent in places.items())
+        yield "  spent on   " + ", ".join(f"{dollars(spent.cost_pico)} {name}" for name, spent in places.items())
     bad = summed([line for line in lines if not line.good and line.spent.cost_pico], lambda line: line.reason)
     total = sum(line.spent.cost_pico for line in lines)
     again = sum(line.spent.cost_pico for line in lines if line.attempt > 1)
     if bad and total:
         cost = sum(spent.cost_pico for spent in bad.values())
         reasons = ", ".join(f"{name} {dollars(spent.cost_pico)} ({spent.answers:,})" for name, spent in bad.items())
-        yield f"             {dollars(cost)} ({cost / total:.1%}) for answers that were no good: {reasons}"
+        yield f"  spent on   {dollars(cost)} ({cost / total:.1%}) for answers that were no good: {reasons}"
     if again:
         attempts = summed([line for line in lines if line.attempt > 1], lambda line: line.attempt)
         told = ", ".join(
             f"{dollars(spent.cost_pico)} at attempt {number}" for number, spent in sorted(attempts.items())
         )
-        yield f"             {dollars(again)} ({again / total:.1%}) for retries: {told}"
+        yield f"  spent on   {dollars(again)} ({again / total:.1%}) for retries: {told}"
 
 
-def _limits(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]:
-    limits = Limits.of(settings)
+def _limits(facts: Facts) -> Iterator[str]:
+    snapshot = facts.snapshot
+    limits = Limits.of(facts.settings)
     booked = snapshot.booked
     task = limits.task
     yield (
@@ -275,8 +222,8 @@ def _moment(at: float) -> str:
     return f"{datetime.datetime.fromtimestamp(at, datetime.UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def _failures(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]:
-    for batch in snapshot.failures:
+def _failures(facts: Facts) -> Iterator[str]:
+    for batch in facts.snapshot.failures:
         yield f"  FAILED     batch {batch.id}: {batch.failure}"
-    for group in snapshot.failed_groups:
+    for group in facts.snapshot.failed_groups:
         yield f"  FAILED     direct group {group.id}: {group.failure}"

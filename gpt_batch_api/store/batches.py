@@ -188,17 +188,29 @@ class Settlement:
     cost_pico: int = 0
 
 
-def settle(tx: sqlite3.Connection, batch: BatchRow, outcome: Settlement, *, failure: str | None, now: float) -> None:
-    """ended → settled: all its answers are booked. A *failure* waits for the user if rows are held for it."""
+def settle(
+    tx: sqlite3.Connection,
+    batch: BatchRow,
+    outcome: Settlement,
+    *,
+    expected_input_tokens: int,
+    expected_output_tokens: int,
+    failure: str | None,
+    now: float,
+) -> None:
+    """ended → settled: all its answers are booked. A *failure* waits for the user if rows are held for it.
+
+    *expected_input_tokens*, *expected_output_tokens*: of those requests that were answered.
+    """
     cursor = tx.execute(
         "UPDATE batch SET state = 'settled', settled_at = ?, n_succeeded = ?, n_retried = ?, n_failed = ?, n_held = ?, "
         "n_free = ?, used_input_tokens = ?, used_output_tokens = ?, used_output_allowance = ?, "
-        "longest_output_tokens = ?, true_cost_pico = ?, "
+        "longest_output_tokens = ?, true_cost_pico = ?, answered_input_tokens = ?, answered_output_tokens = ?, "
         "failure = ?, failure_open = ? WHERE id = ? AND state = 'ended'",
         (
             now, outcome.succeeded, outcome.retried, outcome.failed, outcome.held, outcome.free,
             outcome.used_input_tokens, outcome.used_output_tokens, outcome.used_output_allowance,
-            outcome.longest_output_tokens, outcome.cost_pico,
+            outcome.longest_output_tokens, outcome.cost_pico, expected_input_tokens, expected_output_tokens,
             None if failure is None else storable(failure), int(failure is not None), batch.id,
         ),
     )  # fmt: skip

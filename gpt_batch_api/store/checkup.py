@@ -36,6 +36,15 @@ def _listed(states: type[RequestState] | type[BatchState] | type[PushState]) -> 
 
 _KEY = "(SELECT key FROM sample WHERE sample.id = sample_id)"
 _LOADS = "count(*), sum(size_bytes), sum(input_tokens), sum(output_allowance)"
+_SETTLED = (
+    "expected_cost_pico, true_cost_pico, expected_input_tokens, expected_output_tokens, used_input_tokens, "
+    "used_output_tokens, used_output_allowance, longest_output_tokens"
+)
+_SUMS_OF_SETTLED = (
+    "sum(expected_cost_pico), coalesce(sum(true_cost_pico), 0), coalesce(sum({predicted}_input_tokens), 0), "
+    "coalesce(sum({predicted}_output_tokens), 0), coalesce(sum(used_input_tokens), 0), coalesce(sum(used_output_tokens), 0), "
+    "coalesce(sum(used_output_allowance), 0), coalesce(max(longest_output_tokens), 0)"
+)
 _UNDER_WAY = "state IN ('pushing', 'remote', 'ended')"
 
 
@@ -81,6 +90,27 @@ RULES = (
             "status",
             "SELECT status, samples FROM sample_tally WHERE samples > 0",
             "SELECT status, count(*) FROM sample GROUP BY 1",
+        ),
+    ),
+    Rule(
+        "counts",
+        "requests that are held or have failed are not counted right by reason",
+        _differ(
+            "state || ' ' || reason",
+            "SELECT state, reason, requests FROM bad_end WHERE requests > 0",
+            "SELECT state, coalesce(reason, ''), count(*) FROM request WHERE state IN ('held', 'failed') GROUP BY 1, 2",
+        ),
+    ),
+    Rule(
+        "counts",
+        "sums of settled batches and direct groups are not the sums of them",
+        _differ(
+            "road",
+            f"SELECT road, settlements, {_SETTLED} FROM settled WHERE settlements > 0",
+            f"SELECT * FROM (SELECT 'batch', count(*), {_SUMS_OF_SETTLED.format(predicted='answered')} FROM batch "
+            "WHERE settled_at IS NOT NULL AND discard = 0 HAVING count(*) > 0 "
+            f"UNION ALL SELECT 'direct', count(*), {_SUMS_OF_SETTLED.format(predicted='expected')} FROM direct_group "
+            "WHERE requests > 0 HAVING count(*) > 0)",
         ),
     ),
     # ---------------------------------------------------------------- requests
@@ -180,7 +210,8 @@ RULES = (
             "SELECT * FROM spending WHERE answers > 0",
             "SELECT model, iif(response.batch_id IS NOT NULL, 'batch', iif(group_id IS NOT NULL, 'direct', 'copy')), "
             "response.attempt, coalesce(task_verdict, verdict), coalesce(task_reason, response.reason), count(*), "
-            "sum(response.input_tokens), sum(response.output_tokens), sum(cost_pico) "
+            "sum(response.input_tokens), sum(response.output_tokens), sum(cost_pico), sum(cached_tokens), "
+            "sum(cache_write_tokens), sum(reasoning_tokens) "
             "FROM response JOIN request ON request.id = request_id GROUP BY 1, 2, 3, 4, 5",
         ),
     ),

@@ -69,7 +69,7 @@ def _fill(db: sqlite3.Connection, source: str) -> None:
     ]
     for name, _ in triggers:
         db.execute(f'DROP TRIGGER "{name}"')
-    for table in (*_WHOLE, "account", "tally", "sample_tally", "spending"):
+    for table in (*_WHOLE, "account", "tally", "sample_tally", "spending", "bad_end", "settled"):
         _copy_table(db, table, "1")
     for table, condition in _ALIVE.items():
         _copy_table(db, table, condition)

@@ -13,12 +13,10 @@ from gpt_batch_api.domain.outcome import Usage
 from gpt_batch_api.domain.request import Kind, Load
 from gpt_batch_api.domain.states import BatchState, RequestState
 from gpt_batch_api.planning.forecast import Asked, FollowUps, Known, Left
-from gpt_batch_api.store import batches, direct, requests
+from gpt_batch_api.store import batches, requests
 from gpt_batch_api.store.requests import KIND
 
 MOST_SAMPLES = 20_000
-RECENT = 50
-"""So many of the newest batches, and groups of direct calls, show how long they take."""
 
 _KIND = ", ".join(f"request.{name}" for name in KIND.split(", "))
 _LEFT = "state IN ('queued', 'batched', 'sending')"
@@ -107,31 +105,4 @@ def standing(db: sqlite3.Connection) -> Standing:
         on_server=on_server,
         answered=states[RequestState.ANSWERED].requests,
         held=states[RequestState.HELD].requests,
-    )
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How quick things have been lately; None where nothing shows it."""
-
-    batch_s: float | None
-    """Median, from the push to the end."""
-    longest_batch_s: float | None
-    direct_per_s: float | None
-
-
-def pace(db: sqlite3.Connection) -> Pace:
-    """Told by the newest batches and groups of direct calls."""
-    took = sorted(
-        seconds
-        for (seconds,) in db.execute(
-            "SELECT ended_at - pushed_at FROM batch WHERE ended_at IS NOT NULL AND pushed_at IS NOT NULL "
-            "AND n_succeeded > 0 ORDER BY id DESC LIMIT ?",
-            (RECENT,),
-        )
-    )
-    return Pace(
-        batch_s=took[len(took) // 2] if took else None,
-        longest_batch_s=took[-1] if took else None,
-        direct_per_s=direct.calls_per_s(db, groups=RECENT),
     )

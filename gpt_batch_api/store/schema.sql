@@ -152,6 +152,8 @@ CREATE TABLE batch (
     longest_output_tokens INTEGER,
     true_cost_pico   INTEGER,
     passed           INTEGER CHECK (passed IN (0, 1)),   -- NULL until the task has seen all its answers
+    answered_input_tokens  INTEGER,              -- predicted, of the requests that were answered, like the next
+    answered_output_tokens INTEGER,
     CHECK ((state IN ('remote', 'ended', 'settled')) <= (remote_id IS NOT NULL))
 ) STRICT;
 CREATE INDEX batch_state ON batch (state);
@@ -323,16 +325,22 @@ CREATE TABLE spending (                          -- what the responses that are 
     input_tokens  INTEGER NOT NULL CHECK (input_tokens >= 0),
     output_tokens INTEGER NOT NULL CHECK (output_tokens >= 0),
     cost_pico     INTEGER NOT NULL CHECK (cost_pico >= 0),
+    cached_tokens      INTEGER NOT NULL DEFAULT 0 CHECK (cached_tokens >= 0),        -- of the input, like the next
+    cache_write_tokens INTEGER NOT NULL DEFAULT 0 CHECK (cache_write_tokens >= 0),
+    reasoning_tokens   INTEGER NOT NULL DEFAULT 0 CHECK (reasoning_tokens >= 0),     -- of the output
     PRIMARY KEY (model, road, attempt, verdict, reason)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TRIGGER response_counts AFTER INSERT ON response BEGIN
     INSERT INTO spending SELECT model, iif(NEW.batch_id IS NOT NULL, 'batch', iif(NEW.group_id IS NOT NULL, 'direct', 'copy')), NEW.attempt,
         coalesce(NEW.task_verdict, NEW.verdict), coalesce(NEW.task_reason, NEW.reason),
-        1, NEW.input_tokens, NEW.output_tokens, NEW.cost_pico FROM request WHERE id = NEW.request_id
+        1, NEW.input_tokens, NEW.output_tokens, NEW.cost_pico,
+        NEW.cached_tokens, NEW.cache_write_tokens, NEW.reasoning_tokens FROM request WHERE id = NEW.request_id
     ON CONFLICT DO UPDATE SET
         answers = answers + 1, input_tokens = input_tokens + NEW.input_tokens,
-        output_tokens = output_tokens + NEW.output_tokens, cost_pico = cost_pico + NEW.cost_pico;
+        output_tokens = output_tokens + NEW.output_tokens, cost_pico = cost_pico + NEW.cost_pico,
+        cached_tokens = cached_tokens + NEW.cached_tokens, cache_write_tokens = cache_write_tokens + NEW.cache_write_tokens,
+        reasoning_tokens = reasoning_tokens + NEW.reasoning_tokens;
 END;
 
 CREATE TRIGGER response_is_judged AFTER UPDATE OF task_verdict, task_reason ON response
@@ -340,22 +348,29 @@ WHEN coalesce(OLD.task_verdict, OLD.verdict) <> coalesce(NEW.task_verdict, NEW.v
     OR coalesce(OLD.task_reason, OLD.reason) <> coalesce(NEW.task_reason, NEW.reason) BEGIN
     UPDATE spending SET
         answers = answers - 1, input_tokens = input_tokens - OLD.input_tokens,
-        output_tokens = output_tokens - OLD.output_tokens, cost_pico = cost_pico - OLD.cost_pico
+        output_tokens = output_tokens - OLD.output_tokens, cost_pico = cost_pico - OLD.cost_pico,
+        cached_tokens = cached_tokens - OLD.cached_tokens, cache_write_tokens = cache_write_tokens - OLD.cache_write_tokens,
+        reasoning_tokens = reasoning_tokens - OLD.reasoning_tokens
     WHERE model = (SELECT model FROM request WHERE id = OLD.request_id)
         AND road = iif(OLD.batch_id IS NOT NULL, 'batch', iif(OLD.group_id IS NOT NULL, 'direct', 'copy')) AND attempt = OLD.attempt
         AND verdict = coalesce(OLD.task_verdict, OLD.verdict) AND reason = coalesce(OLD.task_reason, OLD.reason);
     INSERT INTO spending SELECT model, iif(NEW.batch_id IS NOT NULL, 'batch', iif(NEW.group_id IS NOT NULL, 'direct', 'copy')), NEW.attempt,
         coalesce(NEW.task_verdict, NEW.verdict), coalesce(NEW.task_reason, NEW.reason),
-        1, NEW.input_tokens, NEW.output_tokens, NEW.cost_pico FROM request WHERE id = NEW.request_id
+        1, NEW.input_tokens, NEW.output_tokens, NEW.cost_pico,
+        NEW.cached_tokens, NEW.cache_write_tokens, NEW.reasoning_tokens FROM request WHERE id = NEW.request_id
     ON CONFLICT DO UPDATE SET
         answers = answers + 1, input_tokens = input_tokens + NEW.input_tokens,
-        output_tokens = output_tokens + NEW.output_tokens, cost_pico = cost_pico + NEW.cost_pico;
+        output_tokens = output_tokens + NEW.output_tokens, cost_pico = cost_pico + NEW.cost_pico,
+        cached_tokens = cached_tokens + NEW.cached_tokens, cache_write_tokens = cache_write_tokens + NEW.cache_write_tokens,
+        reasoning_tokens = reasoning_tokens + NEW.reasoning_tokens;
 END;
 
 CREATE TRIGGER response_leaves AFTER DELETE ON response BEGIN
     UPDATE spending SET
         answers = answers - 1, input_tokens = input_tokens - OLD.input_tokens,
-        output_tokens = output_tokens - OLD.output_tokens, cost_pico = cost_pico - OLD.cost_pico
+        output_tokens = output_tokens - OLD.output_tokens, cost_pico = cost_pico - OLD.cost_pico,
+        cached_tokens = cached_tokens - OLD.cached_tokens, cache_write_tokens = cache_write_tokens - OLD.cache_write_tokens,
+        reasoning_tokens = reasoning_tokens - OLD.reasoning_tokens
     WHERE model = (SELECT model FROM request WHERE id = OLD.request_id)
         AND road = iif(OLD.batch_id IS NOT NULL, 'batch', iif(OLD.group_id IS NOT NULL, 'direct', 'copy')) AND attempt = OLD.attempt
         AND verdict = coalesce(OLD.task_verdict, OLD.verdict) AND reason = coalesce(OLD.task_reason, OLD.reason);
@@ -415,6 +430,7 @@ CREATE TABLE event (
     batch_id   INTEGER,
     data       TEXT NOT NULL CHECK (json_valid(data))
 ) STRICT;
+CREATE INDEX event_kind ON event (kind, id);
 
 -- ---------------------------------------------------------------- legal moves and counts that cannot drift
 
@@ -513,4 +529,70 @@ END;
 
 CREATE TRIGGER sample_leaves AFTER DELETE ON sample BEGIN
     UPDATE sample_tally SET samples = samples - 1 WHERE status = OLD.status;
+END;
+
+CREATE TABLE bad_end (                           -- requests that are held or have failed, by reason
+    state    TEXT    NOT NULL CHECK (state IN ('held', 'failed')),
+    reason   TEXT    NOT NULL,
+    requests INTEGER NOT NULL CHECK (requests >= 0),
+    PRIMARY KEY (state, reason)
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER request_ends_badly AFTER UPDATE OF state, reason ON request
+WHEN OLD.state IN ('held', 'failed') OR NEW.state IN ('held', 'failed') BEGIN
+    UPDATE bad_end SET requests = requests - 1 WHERE state = OLD.state AND reason = coalesce(OLD.reason, '');
+    INSERT INTO bad_end SELECT NEW.state, coalesce(NEW.reason, ''), 1 WHERE NEW.state IN ('held', 'failed')
+    ON CONFLICT DO UPDATE SET requests = requests + 1;
+END;
+
+CREATE TRIGGER request_leaves_badly AFTER DELETE ON request WHEN OLD.state IN ('held', 'failed') BEGIN
+    UPDATE bad_end SET requests = requests - 1 WHERE state = OLD.state AND reason = coalesce(OLD.reason, '');
+END;
+
+CREATE TABLE settled (                           -- the sum of all batches, and of all groups of direct calls, with answers
+    road                   TEXT PRIMARY KEY CHECK (road IN ('batch', 'direct')),
+    settlements            INTEGER NOT NULL,     -- how many of them
+    expected_cost_pico     INTEGER NOT NULL,
+    true_cost_pico         INTEGER NOT NULL,
+    expected_input_tokens  INTEGER NOT NULL,     -- of the requests that were answered, like the next
+    expected_output_tokens INTEGER NOT NULL,
+    used_input_tokens      INTEGER NOT NULL,
+    used_output_tokens     INTEGER NOT NULL,
+    used_output_allowance  INTEGER NOT NULL,
+    longest_output_tokens  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER batch_is_settled AFTER UPDATE OF settled_at ON batch
+WHEN OLD.settled_at IS NULL AND NEW.settled_at IS NOT NULL AND NEW.discard = 0 BEGIN
+    INSERT INTO settled VALUES (
+        'batch', 1, NEW.expected_cost_pico, coalesce(NEW.true_cost_pico, 0), coalesce(NEW.answered_input_tokens, 0),
+        coalesce(NEW.answered_output_tokens, 0), coalesce(NEW.used_input_tokens, 0), coalesce(NEW.used_output_tokens, 0),
+        coalesce(NEW.used_output_allowance, 0), coalesce(NEW.longest_output_tokens, 0))
+    ON CONFLICT DO UPDATE SET
+        settlements = settlements + 1, expected_cost_pico = expected_cost_pico + excluded.expected_cost_pico,
+        true_cost_pico = true_cost_pico + excluded.true_cost_pico,
+        expected_input_tokens = expected_input_tokens + excluded.expected_input_tokens,
+        expected_output_tokens = expected_output_tokens + excluded.expected_output_tokens,
+        used_input_tokens = used_input_tokens + excluded.used_input_tokens,
+        used_output_tokens = used_output_tokens + excluded.used_output_tokens,
+        used_output_allowance = used_output_allowance + excluded.used_output_allowance,
+        longest_output_tokens = max(longest_output_tokens, excluded.longest_output_tokens);
+END;
+
+CREATE TRIGGER group_grows AFTER UPDATE OF requests ON direct_group BEGIN
+    INSERT INTO settled VALUES (
+        'direct', OLD.requests = 0 AND NEW.requests > 0, NEW.expected_cost_pico - OLD.expected_cost_pico,
+        NEW.true_cost_pico - OLD.true_cost_pico, NEW.expected_input_tokens - OLD.expected_input_tokens,
+        NEW.expected_output_tokens - OLD.expected_output_tokens, NEW.used_input_tokens - OLD.used_input_tokens,
+        NEW.used_output_tokens - OLD.used_output_tokens, NEW.used_output_allowance - OLD.used_output_allowance,
+        NEW.longest_output_tokens)
+    ON CONFLICT DO UPDATE SET
+        settlements = settlements + excluded.settlements, expected_cost_pico = expected_cost_pico + excluded.expected_cost_pico,
+        true_cost_pico = true_cost_pico + excluded.true_cost_pico,
+        expected_input_tokens = expected_input_tokens + excluded.expected_input_tokens,
+        expected_output_tokens = expected_output_tokens + excluded.expected_output_tokens,
+        used_input_tokens = used_input_tokens + excluded.used_input_tokens,
+        used_output_tokens = used_output_tokens + excluded.used_output_tokens,
+        used_output_allowance = used_output_allowance + excluded.used_output_allowance,
+        longest_output_tokens = max(longest_output_tokens, excluded.longest_output_tokens);
 END;

@@ -15,15 +15,19 @@ from pathlib import Path
 from gpt_batch_api.domain.delivery import Delivered
 from gpt_batch_api.domain.request import Kind, Load
 from gpt_batch_api.domain.states import BatchState, RequestState
-from gpt_batch_api.store import batches, direct, ledger, lengths, outbox, spending, tasks
+from gpt_batch_api.store import batches, direct, events, ledger, lengths, outbox, spending, tasks
 from gpt_batch_api.store import requests as stored_requests
 from gpt_batch_api.store.batches import BatchRow
 from gpt_batch_api.store.connection import connect_readonly, explained
 from gpt_batch_api.store.direct import Group
+from gpt_batch_api.store.events import Told
 from gpt_batch_api.store.ledger import Booked
+from gpt_batch_api.store.pace import Pace, pace
 from gpt_batch_api.store.spending import Line
 from gpt_batch_api.store.tasks import ModelLimit, Session, TaskRow
 from gpt_batch_api.tokens.calibrate import Lengths
+
+LAST_TROUBLE = 10
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,14 @@ class Answered:
     """Totals over all answers that are booked. Tokens as the server counted them, amounts in picodollars."""
 
     batches: int
+    """How many batches are settled."""
+    settlements: int
+    """The same, and groups of direct calls."""
     expected_cost_pico: int
     cost_pico: int
+    expected_input_tokens: int
+    """Of the requests that were answered, like the next."""
+    expected_output_tokens: int
     input_tokens: int
     output_tokens: int
     output_allowance: int
@@ -52,15 +62,22 @@ class Snapshot:
     task: TaskRow
     session: Session | None
     states: Mapping[RequestState, Load]
+    queue: Mapping[tuple[str, str], Load]
+    """What is queued, by endpoint and model."""
     samples: Mapping[str, int]
     """Samples by status: pending, succeeded, failed, mixed."""
     active: tuple[BatchRow, ...]
     """Batches that are not over."""
-    finished_batches: int
     failures: tuple[BatchRow, ...]
     """Failed batches that wait for the user."""
     failed_groups: tuple[Group, ...]
     """Groups of direct calls with held requests, likewise."""
+    bad_ends: Mapping[RequestState, Mapping[str, int]]
+    """Requests that are held, and those that have failed, by reason; the most frequent first."""
+    unknown_calls: int
+    """Direct calls of which nobody knows whether they ran, because a process ended meanwhile."""
+    trouble: tuple[Told, ...]
+    """What went wrong last, the newest last; a few."""
     booked: Booked
     archived: Booked
     session_booked: Booked
@@ -71,9 +88,15 @@ class Snapshot:
     """What the stored answers cost, by model, road, attempt and outcome."""
     schema_names: Mapping[int, str]
     learnt_limits: Mapping[str, ModelLimit]
+    pace: Pace
     delivered: tuple[Delivered, ...]
     rows: int
     """Output rows delivered."""
+
+    @property
+    def finished_batches(self) -> int:
+        """Batches whose answers are all booked."""
+        return self.answered.batches
 
     @property
     def asked(self) -> int:
@@ -125,15 +148,18 @@ def _take(db: sqlite3.Connection) -> Snapshot:
         task=tasks.get_task(db),
         session=session,
         states=stored_requests.state_loads(db),
+        queue=stored_requests.queue_loads(db),
         samples=_samples(db),
         active=tuple(
             batches.in_states(
                 db, BatchState.SEALED, BatchState.PUSHING, BatchState.REMOTE, BatchState.ENDED, BatchState.SETTLED
             )
         ),
-        finished_batches=_finished_batches(db),
         failures=tuple(batches.with_open_failure(db)),
         failed_groups=tuple(direct.with_open_failure(db)),
+        bad_ends=_bad_ends(db),
+        unknown_calls=events.unknown_calls(db),
+        trouble=tuple(events.last_trouble(db, limit=LAST_TROUBLE)),
         booked=ledger.task_total(db),
         archived=ledger.archived_total(db),
         session_booked=ledger.session_total(db, session.id) if session else Booked(),
@@ -142,6 +168,7 @@ def _take(db: sqlite3.Connection) -> Snapshot:
         spending=spending.lines(db),
         schema_names=dict(db.execute("SELECT id, name FROM response_schema").fetchall()),
         learnt_limits=tasks.learnt_limits(db),
+        pace=pace(db),
         delivered=delivered,
         rows=sum(part.rows for part in delivered),
     )
@@ -152,21 +179,20 @@ def _samples(db: sqlite3.Connection) -> dict[str, int]:
     return {status: found.get(status, 0) for status in ("pending", "succeeded", "failed", "mixed")}
 
 
-def _finished_batches(db: sqlite3.Connection) -> int:
-    count: int = db.execute(
-        "SELECT count(*) FROM batch WHERE state IN ('settled', 'closed') AND discard = 0"
-    ).fetchone()[0]
-    return count
-
-
 def _answered(db: sqlite3.Connection) -> Answered:
     row = db.execute(
-        "SELECT count(*), coalesce(sum(expected_cost_pico), 0), coalesce(sum(true_cost_pico), 0), "
+        "SELECT coalesce(sum(iif(road = 'batch', settlements, 0)), 0), coalesce(sum(settlements), 0), "
+        "coalesce(sum(expected_cost_pico), 0), coalesce(sum(true_cost_pico), 0), "
+        "coalesce(sum(expected_input_tokens), 0), coalesce(sum(expected_output_tokens), 0), "
         "coalesce(sum(used_input_tokens), 0), coalesce(sum(used_output_tokens), 0), "
-        "coalesce(sum(used_output_allowance), 0), coalesce(max(longest_output_tokens), 0) FROM ("
-        "SELECT expected_cost_pico, true_cost_pico, used_input_tokens, used_output_tokens, used_output_allowance, "
-        "longest_output_tokens FROM batch WHERE settled_at IS NOT NULL AND discard = 0 "
-        "UNION ALL SELECT expected_cost_pico, true_cost_pico, used_input_tokens, used_output_tokens, used_output_allowance, "
-        "longest_output_tokens FROM direct_group WHERE requests > 0)"
+        "coalesce(sum(used_output_allowance), 0), coalesce(max(longest_output_tokens), 0) FROM settled"
     ).fetchone()
     return Answered(*row)
+
+
+def _bad_ends(db: sqlite3.Connection) -> dict[RequestState, dict[str, int]]:
+    found: dict[RequestState, dict[str, int]] = {RequestState.HELD: {}, RequestState.FAILED: {}}
+    rows = db.execute("SELECT state, reason, requests FROM bad_end WHERE requests > 0 ORDER BY requests DESC, reason")
+    for state, reason, requests in rows:
+        found[RequestState(state)][reason] = requests
+    return found

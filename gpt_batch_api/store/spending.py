@@ -16,12 +16,15 @@ K = TypeVar("K")
 
 @dataclass(frozen=True)
 class Spent:
-    """The sum of some answers."""
+    """The sum of some answers. Input contains what was cached and what was written to the cache, output the reasoning."""
 
     answers: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     cost_pico: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
 
     def __add__(self, other: Spent) -> Spent:
         return Spent(
@@ -29,6 +32,9 @@ class Spent:
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
             self.cost_pico + other.cost_pico,
+            self.cached_tokens + other.cached_tokens,
+            self.cache_write_tokens + other.cache_write_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
         )
 
 
@@ -52,8 +58,8 @@ class Line:
 def lines(db: sqlite3.Connection) -> tuple[Line, ...]:
     """All of it, in the order of models, roads and attempts."""
     rows = db.execute(
-        "SELECT model, road, attempt, verdict, reason, answers, input_tokens, output_tokens, cost_pico FROM spending "
-        "WHERE answers > 0 ORDER BY model, road, attempt, verdict, reason"
+        "SELECT model, road, attempt, verdict, reason, answers, input_tokens, output_tokens, cost_pico, cached_tokens, "
+        "cache_write_tokens, reasoning_tokens FROM spending WHERE answers > 0 ORDER BY model, road, attempt, verdict, reason"
     )
     return tuple(
         Line(model, road, attempt, verdict, reason, Spent(*sums))

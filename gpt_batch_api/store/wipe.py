@@ -139,9 +139,8 @@ def _forget_task(tx: sqlite3.Connection) -> Wiped:
     ):  # fmt: skip
         tx.execute(f"DELETE FROM {table}")
     drop_unused_content(tx)
-    tx.execute("DELETE FROM tally")
-    tx.execute("DELETE FROM sample_tally")
-    tx.execute("DELETE FROM spending")
+    for table in ("tally", "sample_tally", "spending", "bad_end", "settled"):
+        tx.execute(f"DELETE FROM {table}")
     tx.execute(
         "UPDATE task SET era = era + 1, generation = generation + 1, server = NULL, complete = 0, postprocessed = NULL"
     )

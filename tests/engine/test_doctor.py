@@ -242,6 +242,16 @@ DAMAGE = {
         "counts",
         "1 tallies are not the sums of their samples: succeeded",
     ),
+    "a count of reasons": (
+        "INSERT INTO bad_end VALUES ('failed', 'refused', 2)",
+        "counts",
+        "1 requests that are held or have failed are not counted right by reason: failed refused",
+    ),
+    "a sum of batches": (
+        "UPDATE settled SET true_cost_pico = true_cost_pico + 1",
+        "counts",
+        "1 sums of settled batches and direct groups are not the sums of them: batch",
+    ),
     "a request's state": (
         "UPDATE request SET state = 'lost' WHERE id = 1",
         "requests",

@@ -239,11 +239,20 @@ class Desk:
                 free=free,
                 used_input_tokens=sum(answer.usage.input_tokens for answer in answers),
                 used_output_tokens=sum(answer.usage.output_tokens for answer in answers),
-                used_output_allowance=20 * len(answers),
+                used_output_allowance=20 * sum(answer.usage.output_tokens > 0 for answer in answers),
                 longest_output_tokens=max((answer.usage.output_tokens for answer in answers), default=0),
                 cost_pico=cost,
             )
-            batches.settle(tx, batch, outcome, failure=failure, now=NOW)
+            answered = sum(answer.usage.input_tokens > 0 for answer in answers)
+            batches.settle(
+                tx,
+                batch,
+                outcome,
+                expected_input_tokens=7 * answered,
+                expected_output_tokens=10 * answered,
+                failure=failure,
+                now=NOW,
+            )
 
     def answered(self, *new: NewRequest | str, cost_pico: int = 30, raw: bytes | None = b"{}") -> list[int]:
         """Requests that went all the way to a booked, good answer; their ids."""

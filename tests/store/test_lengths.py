@@ -8,14 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from gpt_batch_api.domain.outcome import Usage
+from gpt_batch_api.domain.outcome import Road, Usage
 from gpt_batch_api.domain.request import Kind
-from gpt_batch_api.store import lengths
+from gpt_batch_api.domain.states import RequestState
+from gpt_batch_api.store import direct, lengths, responses
+from gpt_batch_api.store.batches import Settlement
+from gpt_batch_api.store.checkup import broken_rules
 from gpt_batch_api.store.connection import APPLICATION_ID, Store
+from gpt_batch_api.store.direct import Call
 from gpt_batch_api.store.migrations import packaged, statements
 from gpt_batch_api.tokens.calibrate import Lengths
 from tests.store import first_schema
-from tests.store.rig import CHAT, MODEL, Desk, desk_at
+from tests.store.rig import CHAT, MODEL, NOW, Desk, desk_at, fatal, good
 
 KIND = Kind(CHAT, MODEL, 20, 20)
 
@@ -94,6 +98,38 @@ def test_a_store_of_the_first_schema_learns_from_its_answers(old_store: Path, tm
         assert [tuple(row) for row in store.db.execute(spending)] == twin.table(spending) != []
         costs = "SELECT cost_pico, expected_cost_pico FROM batch"
         assert all(row[0] == row[1] for row in store.db.execute(costs))
+
+
+def test_a_store_of_an_earlier_schema_counts_what_only_the_present_one_keeps(tmp_path: Path) -> None:
+    """Sums of settled batches and groups, and bad ends by reason, are there as if they had been kept from the beginning."""
+    old, twin = tmp_path / "old_state.db", tmp_path / "twin_state.db"
+    with desk_at(twin) as desk:
+        ids = desk.answered("a", "b", "c")
+        desk.hand({ids[0]: RequestState.SUCCEEDED, ids[1]: RequestState.FAILED})
+        bad = desk.add("d")
+        batch_id = desk.seal(bad)
+        desk.push(batch_id)
+        desk.end(batch_id)
+        desk.settle(batch_id, [fatal(bad[0])], failure="one is bad")
+        call = Call(desk.add("e")[0], Road.DIRECT, 7, 100)
+        with desk.store.transaction() as tx:
+            direct.begin(tx, [call], session_id=desk.session_id, now=NOW)
+            group = direct.open_group(tx, session_id=desk.session_id, now=NOW)
+            direct.settle(tx, [call], session_id=desk.session_id, cost_pico=30, unknown_pico=0, now=NOW)
+            responses.record(tx, [good(call.request_id)], group_id=group.id, keep_raw=True, now=NOW)
+            told = Settlement(1, 0, 0, 0, 0, 5, 3, 20, 3, 30)
+            direct.add_to_group(
+                tx, group.id, [call], told,
+                expected_input_tokens=7, expected_output_tokens=10, expected_cost_pico=50, failure=None,
+            )  # fmt: skip
+    first_schema.make_from(twin, old)
+    with closing(Store.open(old)) as migrated, desk_at(twin) as desk:
+        for sums in ("SELECT * FROM settled ORDER BY 1", "SELECT * FROM bad_end WHERE requests > 0 ORDER BY 1"):
+            kept = desk.table(sums)
+            assert len(kept) == 2
+            found = [tuple(row) for row in migrated.db.execute(sums)]
+            assert [row[:2] for row in found] == [row[:2] for row in kept]
+        assert list(broken_rules(migrated.db, "counts")) == list(broken_rules(desk.db, "counts")) == []
 
 
 def test_a_migrated_store_has_the_present_schema(tmp_path: Path) -> None:

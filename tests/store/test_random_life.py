@@ -26,6 +26,7 @@ from gpt_batch_api.domain.request import RequestKey
 from gpt_batch_api.domain.states import RequestState
 from gpt_batch_api.store import batches, ledger, pushes, requests, responses, samples, snapshot, tasks, wipe
 from gpt_batch_api.store.batches import Report
+from gpt_batch_api.store.checkup import broken_rules
 from gpt_batch_api.store.responses import Answer
 from tests.store.rig import EXPECTED_PICO, FATAL, FREE, NOW, REJECTED, RETRYABLE, Desk, new_request
 
@@ -735,12 +736,20 @@ class Life(RuleBasedStateMachine):
             "SELECT model, iif(response.batch_id IS NOT NULL, 'batch', iif(group_id IS NOT NULL, 'direct', 'copy')), "
             "response.attempt, "
             "coalesce(task_verdict, verdict), coalesce(task_reason, response.reason), count(*), "
-            "sum(response.input_tokens), sum(response.output_tokens), sum(cost_pico) "
+            "sum(response.input_tokens), sum(response.output_tokens), sum(cost_pico), sum(cached_tokens), "
+            "sum(cache_write_tokens), sum(reasoning_tokens) "
             "FROM response JOIN request ON request.id = request_id GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5"
         )
         assert self.desk.table("SELECT * FROM spending WHERE answers > 0 ORDER BY 1, 2, 3, 4, 5") == recount
-        empty = self.desk.table("SELECT input_tokens, output_tokens, cost_pico FROM spending WHERE answers = 0")
-        assert set(empty) <= {(0, 0, 0)}
+        empty = self.desk.table(
+            "SELECT input_tokens, output_tokens, cost_pico, cached_tokens, cache_write_tokens, reasoning_tokens "
+            "FROM spending WHERE answers = 0"
+        )
+        assert set(empty) <= {(0,) * 6}
+
+    @invariant()
+    def bad_ends_and_settled_sums_equal_a_recount(self) -> None:
+        assert list(broken_rules(self.desk.db, "counts")) == []
 
     @invariant()
     def samples_have_the_right_status(self) -> None:

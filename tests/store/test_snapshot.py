@@ -71,7 +71,7 @@ def test_money_is_told(desk: Desk) -> None:
     taken = snapshot.take(desk.db)
     assert taken.booked == taken.session_booked == Booked(5, 42, 100, 88, 0)
     assert taken.archived == Booked()
-    assert (taken.answered.cost_pico, taken.answered.expected_cost_pico, taken.answered.batches) == (88, 250, 2)
+    assert (taken.answered.cost_pico, taken.answered.expected_cost_pico, taken.answered.settlements) == (88, 250, 2)
 
 
 def test_the_money_of_a_session_is_its_own(desk: Desk) -> None:
@@ -90,8 +90,8 @@ def test_used_tokens_are_told(desk: Desk) -> None:
     """Of all answers, with the share of what they could have used, and the longest."""
     scene(desk)
     answered = snapshot.take(desk.db).answered
-    assert (answered.input_tokens, answered.output_tokens, answered.output_allowance) == (10, 6, 100)
-    assert answered.completion_ratio == pytest.approx(0.06)
+    assert (answered.input_tokens, answered.output_tokens, answered.output_allowance) == (10, 6, 40)
+    assert answered.completion_ratio == pytest.approx(0.15)
     assert answered.longest_output_tokens == 3
 
 

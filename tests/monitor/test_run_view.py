@@ -1,0 +1,95 @@
+"""What goes on beside a run to show it: it says how far it is, and never stands in the way."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from gpt_batch_api.domain.events import Event, SessionEnded
+from gpt_batch_api.domain.settings import Settings
+from gpt_batch_api.monitor.run_view import RunView
+from gpt_batch_api.sandbox.child import SandboxProcess
+from tests.store.rig import Desk, desk_at
+from tests.store.test_snapshot import scene
+from tests.toy import ToyTask, settings_for
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    with desk_at(tmp_path / "toy_state.db") as desk:
+        yield desk
+
+
+def until(seen: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not seen():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def view(path: Path, **values: object) -> RunView:
+    return RunView(Settings.from_values(values), path, prefix="toy", line_s=0.02)
+
+
+def viewers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "run view"]
+
+
+def test_a_log_is_told_every_so_often_how_far_the_task_is(desk: Desk, log: pytest.LogCaptureFixture) -> None:
+    scene(desk)
+    with view(desk.store.path):
+        until(lambda: len(log.messages) >= 2)
+    for text in log.messages:
+        assert text.startswith(
+            "Progress: 1 of 8 requests done (12.5%), 1 held; 1 batch on the server (0 of 1 requests done); "
+        )
+        assert "time left: unknown" in text
+
+
+def test_a_quiet_log_is_not(desk: Desk) -> None:
+    with view(desk.store.path, verbosity="quiet"):
+        assert viewers() == []
+
+
+def test_nobody_looks_when_the_session_has_ended(desk: Desk, log: pytest.LogCaptureFixture) -> None:
+    """The store can be closed as the last one, into a single file."""
+    with view(desk.store.path) as found:
+        until(lambda: log.messages)
+        found(SessionEnded())
+        (thread,) = viewers()
+        thread.join(10)
+        assert viewers() == []
+
+
+def test_a_run_ends_with_its_session(server: SandboxProcess, tasks: Path) -> None:
+    """However it ends; and the store is a single file then."""
+    told: list[Event] = []
+
+    def listen(event: Event) -> None:
+        told.append(event)
+
+    ToyTask(settings_for(server, tasks), listeners=[listen]).run()
+    assert isinstance(told[-1], SessionEnded)
+    assert sorted(path.name for path in tasks.glob("*_state*")) == ["toy_state.db"]
+    assert viewers() == []
+
+
+@pytest.mark.parametrize("broken", ["missing", "garbage"])
+def test_a_store_that_cannot_be_read_is_no_trouble(tmp_path: Path, log: pytest.LogCaptureFixture, broken: str) -> None:
+    """It is just being made, or damaged: the run itself will tell, or it is read when it is there."""
+    path = tmp_path / "toy_state.db"
+    if broken == "garbage":
+        path.write_bytes(b"no store at all " * 100)
+    with view(path):
+        (thread,) = viewers()
+        time.sleep(0.1)  # some looks, whenever they are
+        assert thread.is_alive()
+        assert log.messages == []
+        path.unlink(missing_ok=True)
+        with desk_at(path) as desk:
+            desk.add("a")
+            until(lambda: log.messages)
