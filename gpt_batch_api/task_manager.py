@@ -18,6 +18,7 @@ from gpt_batch_api.domain.errors import GPTBatchError, InternalError, SafetyStop
 from gpt_batch_api.domain.request import GPTRequest
 from gpt_batch_api.domain.settings import Settings
 from gpt_batch_api.domain.workplace import Workplace
+from gpt_batch_api.task.figures import OwnFigures
 from gpt_batch_api.task.opinions import Majority, OpinionPoll
 from gpt_batch_api.task.outputs import DataclassListOutputFile, DataclassOutputFile, TaskOutputFile
 from gpt_batch_api.task.results import Result
@@ -107,6 +108,7 @@ class TaskManager:
         self._listeners = tuple(listeners)
         self._seams = seams
         self._entered = False
+        self._figures = OwnFigures()
 
     # ------------------------------------------------------------ to override
 
@@ -172,14 +174,13 @@ class TaskManager:
         import asyncio
 
         from gpt_batch_api.engine.interrupt import interruptible
-        from gpt_batch_api.engine.session import refuse_unbuilt
+        from gpt_batch_api.monitor.tracking import tracking
 
-        refuse_unbuilt(self.settings)
         if self._only_looks:
             result = self._look()
         else:
-            with interruptible() as interruption:
-                result = asyncio.run(self._run(interruption))
+            with interruptible() as interruption, tracking(self.settings, self.workplace) as tracker:
+                result = asyncio.run(self._run(interruption, tracker))
         self._tell_end(result)
         return result
 
@@ -204,6 +205,14 @@ class TaskManager:
 
         configure_logging()
         return exit_code(run)
+
+    def log_figures(self, **figures: int | float) -> None:
+        """Show figures of your own beside those of the run, in wandb for instance: `self.log_figures(accuracy=0.93)`.
+
+        Called in `process_result`, they are recorded and shown together with what it did, or not at all; called
+        elsewhere, with the next answers or at the end. Each name keeps its latest value.
+        """
+        self._figures.log(figures)
 
     def status(self) -> list[str]:
         """The task's status in lines for people. Reads only; may be called while the task runs elsewhere."""
@@ -233,7 +242,7 @@ class TaskManager:
             return [f"Task {place.prefix} in {place.folder}: not begun"]
         return status_lines(result.snapshot, settings=self.settings, prefix=place.prefix)
 
-    async def _run(self, interruption: Interruption) -> RunResult:
+    async def _run(self, interruption: Interruption, tracker: Listener) -> RunResult:
         from gpt_batch_api.engine.dry import run_dry, run_estimate
         from gpt_batch_api.engine.session import Seams, TaskPlan, run_task
         from gpt_batch_api.monitor.logs import LogLines
@@ -248,6 +257,7 @@ class TaskManager:
         run = run_estimate if estimates else run_dry if dry else run_task
         listeners = (
             LogLines(self.settings, prefix="(estimate) " if estimates else "(dry run) " if dry else ""),
+            tracker,
             *self._listeners,
         )
         try:
@@ -277,6 +287,7 @@ class TaskManager:
             delivers=not (self.settings.general.dryrun or self.settings.extra.estimate),
             auto_parse=self.settings.requester.auto_parse,
             postprocess=self.settings.task.postprocess_output,
+            figures=self._figures,
         )
 
     def _is_setting(self, name: str) -> bool:

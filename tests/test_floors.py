@@ -86,6 +86,7 @@ HEAVY = {
     "tiktoken",
     "rich",
     "wandb",
+    "trackio",
     "pyarrow",
     "starlette",
     "uvicorn",

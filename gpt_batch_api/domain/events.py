@@ -6,6 +6,7 @@ nothing wrong was said. Amounts are picodollars, sizes bytes, times seconds.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -210,6 +211,13 @@ class AnswersHanded(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FiguresLogged(Event):
+    """Figures of the task's own, as they stand with all that is committed by then."""
+
+    figures: Mapping[str, int | float]
+
+
+@dataclass(frozen=True, kw_only=True)
 class HeldDecided(Event):
     """A failed batch was force-processed: its held requests are asked again or count as failed."""
 
@@ -305,6 +313,13 @@ class TaskCompleted(Event):
     """Everything asked for is done and delivered."""
 
     rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionEnded(Event, kept=False):
+    """The very last that is told, however the session ends; the store is still open. `outcome`: ended, interrupted, error."""
+
+    outcome: str
 
 
 @dataclass(frozen=True, kw_only=True)
