@@ -26,6 +26,7 @@ FLOORS = (
         "utils",
         "utils_test",
         "tokens_test",
+        "wandb_configure_view",
         "cli",
         "config",
         "__main__",

@@ -102,7 +102,7 @@ class WandbTracker:
                 raise Declined
             return "there is no key (wandb login)"
         address = wandb.setup().settings.base_url
-        return None if _answers(address, closing) else f"{address} does not answer"
+        return None if answers(address, closing) else f"{address} does not answer"
 
     def _init(self, wandb: Any, run: TrackedRun, *, mode: str | None) -> Any:
         if run.folder is not None:
@@ -141,8 +141,8 @@ class WandbTracker:
             run.define_metric(f"{self._prefix}{family}/*", step_metric=self._prefix + X_AXIS)
 
 
-def _answers(address: str, closing: threading.Event) -> bool:
-    """Whether a server is there at all. No answer until the run is *closing* means no: it does not wait for that."""
+def answers(address: str, closing: threading.Event) -> bool:
+    """Whether a server is there at all. No answer until a run is *closing* means no: it does not wait for that."""
     found = threading.Event()
 
     def ask() -> None:
