@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 
 from gpt_batch_api.domain.clock import Clock, SystemClock
@@ -21,7 +21,7 @@ from gpt_batch_api.domain.settings import Settings
 from gpt_batch_api.domain.workplace import Workplace
 from gpt_batch_api.endpoints.base import batch_usage
 from gpt_batch_api.monitor.facts import facts_of
-from gpt_batch_api.monitor.tracker import Background, Table, TrackedRun, Tracker
+from gpt_batch_api.monitor.tracker import Background, Figures, Table, TrackedRun, Tracker
 from gpt_batch_api.store import snapshot, tasks
 from gpt_batch_api.store.connection import connect_readonly
 from gpt_batch_api.store.finished import FinishedBatch, finished
@@ -31,7 +31,7 @@ logger = logging.getLogger("gpt_batch_api")
 
 PACE_S = 10.0
 """How often a look is logged, besides one for each batch and one at the end."""
-TABLE_PACE_S = 600.0
+TABLE_PACE_S = 3600.0
 """How often all batches are logged as a table, besides at the end."""
 STEPS_PER_SESSION = 1_000_000
 BATCHES = "batches"
@@ -105,28 +105,27 @@ class Tracking:
         try:
             with closing(connect_readonly(self._workplace.store)) as db:
                 taken = snapshot.take(db)
-                figures = self._figures(db, taken, batch=batch, table=table)
-                background = self._background or self._begin(db, taken)
+                self._background = self._background or self._begin(db, taken)
+                self._log(taken, self._figures(db, taken, batch=batch))
+                self._own.clear()
+                if table and (batches := finished(db)):  # by itself, because it may take a tracker long
+                    self._log(taken, {BATCHES: batch_table(batches)})
         except (GPTBatchError, sqlite3.Error, OSError) as error:  # the run itself will meet it if it matters
             logger.debug("No figures were logged: %s", error)
-            return
-        assert taken.session is not None
-        background.log(figures, step=taken.session.id * STEPS_PER_SESSION + self._taken)
-        self._taken += 1
-        self._own.clear()
 
-    def _figures(
-        self, db: sqlite3.Connection, taken: Snapshot, *, batch: int | None, table: bool
-    ) -> dict[str, Number | str | Table]:
+    def _figures(self, db: sqlite3.Connection, taken: Snapshot, *, batch: int | None) -> dict[str, Number | str]:
         facts = facts_of(taken, settings=self._settings, now=self._clock.now())
-        found: dict[str, Number | str | Table] = {**facts.as_numbers(), **self._own}
+        found: dict[str, Number | str] = {**facts.as_numbers(), **self._own}
         if batch is not None:
             for one in finished(db, only=batch):
                 found |= {f"batch/{name}": value for name, value in batch_figures(one).items()}
-        if table and (rows := [batch_figures(one) for one in finished(db)]):
-            columns = list(dict.fromkeys(name for row in rows for name in row))
-            found[BATCHES] = Table(columns, [[row.get(name) for name in columns] for row in rows])
         return found
+
+    def _log(self, taken: Snapshot, figures: Figures) -> None:
+        assert self._background is not None
+        assert taken.session is not None
+        self._background.log(figures, step=taken.session.id * STEPS_PER_SESSION + self._taken)
+        self._taken += 1
 
     def _begin(self, db: sqlite3.Connection, taken: Snapshot) -> Background:
         """Wake the tracker, now that the task is known."""
@@ -146,14 +145,19 @@ class Tracking:
                 "settings": self._settings.public(),
             },
         )
-        quiet = self._settings.extra.verbosity == "quiet"
-        self._background = Background(self._tracker, run, quiet=quiet)
-        return self._background
+        return Background(self._tracker, run, quiet=self._settings.extra.verbosity == "quiet")
 
 
 def own_run_id(uuid: str, *, era: int) -> str:
     """The run that all sessions of a task continue, if the user names none; another one after a `--wipe_task`."""
     return uuid if era == 1 else f"{uuid}-{era}"
+
+
+def batch_table(batches: Sequence[FinishedBatch]) -> Table:
+    """All finished batches, a row each."""
+    rows = [batch_figures(batch) for batch in batches]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return Table(columns, [[row.get(name) for name in columns] for row in rows])
 
 
 def batch_figures(batch: FinishedBatch) -> dict[str, Number | str]:

@@ -21,6 +21,7 @@ from gpt_batch_api.monitor.tracker import Declined, Figures, Table, TrackedRun, 
 INIT_TIMEOUT_S = 10.0
 FINISH_TIMEOUT_S = 4.0
 REACH_TIMEOUT_S = 5.0
+HURRIED_REACH_S = 1.0
 X_AXIS = "task/age_s"
 
 
@@ -142,7 +143,7 @@ class WandbTracker:
 
 
 def answers(address: str, closing: threading.Event) -> bool:
-    """Whether a server is there at all. No answer until a run is *closing* means no: it does not wait for that."""
+    """Whether a server is there at all. A run that is *closing* waits only a moment to know."""
     found = threading.Event()
 
     def ask() -> None:
@@ -159,6 +160,7 @@ def answers(address: str, closing: threading.Event) -> bool:
 
     asking = threading.Thread(target=ask, name="tracker-reach", daemon=True)
     asking.start()
+    asking.join(HURRIED_REACH_S)
     while asking.is_alive() and not closing.is_set():
         asking.join(0.05)
     return found.is_set()

@@ -22,6 +22,7 @@ from gpt_batch_api.sandbox.child import SandboxProcess
 from tests.monitor.recount import ONE_BY_ONE
 from tests.monitor.tracked import BATCH, Tracked
 from tests.monitor.wandb_files import WrittenRun, read_run
+from tests.monitor.wandb_server import WandbServer, wandb_server
 from tests.toy import QUICK, query, rows_of
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +74,11 @@ def written(folder: Path) -> list[WrittenRun]:
     return [read_run(one) for one in sorted(folders, key=lambda path: (path / "files").stat().st_ctime_ns)]
 
 
+def last_look(run: WrittenRun) -> dict[str, Any]:
+    """The last row of figures; the table of batches has a row of its own."""
+    return [row for row in run.rows if "task/complete" in row][-1]
+
+
 def recounted(folder: Path) -> dict[str, Any]:
     """Every figure that can be counted from the rows of the store, as it is to be logged."""
     db = sqlite3.connect(folder / "tasks" / "toy_state.db")
@@ -95,7 +101,7 @@ class TestOffline:
     ) -> None:
         done = track(server, tmp_path, "--wandb", TRACKED="logs")
         (run,) = written(tmp_path)
-        last = run.rows[-1]
+        last = last_look(run)
         assert {name: last[name] for name in recounted(tmp_path)} == pytest.approx(recounted(tmp_path))
         assert last["task/complete"] == 1
         assert (last["own/share"], last["own/seen"]) == (1.0, Tracked.count)
@@ -150,7 +156,7 @@ class TestOffline:
         batches = [row["batch/number"] for row in first.rows + second.rows if "batch/number" in row]
         assert batches == sorted(set(batches))
         assert [row[0] for row in second.tables[-1]["data"]] == list(range(1, 1 + Tracked.count // BATCH))
-        last = second.rows[-1]
+        last = last_look(second)
         assert {name: last[name] for name in recounted(tmp_path)} == pytest.approx(recounted(tmp_path))
         assert len(rows_of(tmp_path / "tasks")) == Tracked.count
 
@@ -159,8 +165,8 @@ class TestOffline:
         assert "a mistake" in done.stdout
         (run,) = written(tmp_path)
         assert not any("own/wrong" in row for row in run.rows)
-        assert {name: run.rows[-1][name] for name in recounted(tmp_path)} == pytest.approx(recounted(tmp_path))
-        assert run.rows[-1]["requests/succeeded"] == 2 * BATCH
+        assert {name: last_look(run)[name] for name in recounted(tmp_path)} == pytest.approx(recounted(tmp_path))
+        assert last_look(run)["requests/succeeded"] == 2 * BATCH
 
     def test_a_run_id_that_was_given_once_is_remembered(self, server: SandboxProcess, tmp_path: Path) -> None:
         track(server, tmp_path, "--wandb", "--wandb_run_id=mine", "--max_session_requests=20", ends=3)
@@ -185,6 +191,58 @@ def test_a_run_of_the_script_is_used_and_left_to_it(server: SandboxProcess, tmp_
     ours = [row for row in run.rows if "toy/requests/total" in row][-1]
     assert {name: ours[f"toy/{name}"] for name in recounted(tmp_path)} == pytest.approx(recounted(tmp_path))
     assert run.config["toy"]["task"]["class"] == "Tracked"
+
+
+def online(server: WandbServer) -> dict[str, Any]:
+    """The environment of somebody who is logged in."""
+    return {
+        "WANDB_API_KEY": "k" * 40,
+        "WANDB_BASE_URL": server.address,
+        "WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1",  # wandb's own pace is 15 s
+    }
+
+
+class TestOnline:
+    """With a key and a server that answers the figures go there. (The server is a stand-in; no network.)"""
+
+    def test_who_is_logged_in_need_not_ask_for_it(self, server: SandboxProcess, tmp_path: Path) -> None:
+        with wandb_server() as wandb:
+            done = track(server, tmp_path, TRACKED="logs", **online(wandb))
+        last = [row for row in wandb.rows if "task/complete" in row][-1]
+        assert {name: last[name] for name in recounted(tmp_path)} == pytest.approx(recounted(tmp_path))
+        assert last["own/seen"] == Tracked.count
+        assert f"wandb logs to {wandb.address}/me/words/runs/" in done.stdout
+        assert not any(secret.encode() in body for body in wandb.heard for secret in SECRETS.values())
+
+    def test_after_a_kill_the_run_goes_on_and_the_server_has_nothing_twice(
+        self, server: SandboxProcess, tmp_path: Path
+    ) -> None:
+        with wandb_server() as wandb:
+            track(server, tmp_path, ends=-9, TRACKED="kills", **online(wandb))
+            track(server, tmp_path, **online(wandb))
+        steps = [row["_step"] for row in wandb.rows]
+        assert {step // 1_000_000 for step in steps} == {1, 2}
+        assert steps == sorted(set(steps))
+        batches = [row["batch/number"] for row in wandb.rows if "batch/number" in row]
+        assert batches == sorted(set(batches))
+        last = [row for row in wandb.rows if "task/complete" in row][-1]
+        assert {name: last[name] for name in recounted(tmp_path)} == pytest.approx(recounted(tmp_path))
+
+    @pytest.mark.parametrize("moment", ["upsertBucket", "file_stream"])
+    def test_a_server_that_falls_silent_costs_seconds(
+        self, server: SandboxProcess, tmp_path: Path, moment: str
+    ) -> None:
+        """Limits of time are wandb's own ten seconds for the beginning, our five and its four for the end.
+
+        What the run has logged once it was there is kept on disk.
+        """
+        plain_s, _ = seconds_of(server, tmp_path / "plain", "--no_wandb")
+        with wandb_server(silent_after=moment) as wandb:
+            tracked_s, _ = seconds_of(server, tmp_path / "tracked", "--wandb", **online(wandb))
+        assert tracked_s < plain_s + 19 + SLOWER_S
+        if moment == "file_stream":
+            (run,) = written(tmp_path / "tracked")
+            assert last_look(run)["requests/succeeded"] == Tracked.count
 
 
 class TestOff:
@@ -273,7 +331,7 @@ class TestTrouble:
         assert tracked_s < plain_s + SLOWER_S
         assert f"wandb logs offline because {address} does not answer" in output
         (run,) = written(tmp_path / "tracked")
-        assert run.rows[-1]["requests/succeeded"] == Tracked.count
+        assert last_look(run)["requests/succeeded"] == Tracked.count
 
     @pytest.mark.parametrize(
         ("source", "complaint"),
