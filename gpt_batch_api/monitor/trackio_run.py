@@ -6,7 +6,9 @@ cumulative, so the next session makes up for it. A run of the script's own is le
 
 from __future__ import annotations
 
+import importlib
 import threading
+from contextlib import suppress
 from typing import Any
 
 from gpt_batch_api.monitor.tracker import Figures, Table, TrackedRun, installed
@@ -18,7 +20,13 @@ class TrackioTracker:
     name = "trackio"
 
     def __init__(self) -> None:
+        """To be made in the run's own thread, before that of the tracker imports anything.
+
+        trackio brings httpx, and the run's own client looks whether that is loaded: it must never see half of it.
+        """
         self._run: Any = None
+        with suppress(ImportError):
+            importlib.import_module("httpx")
 
     def start(self, run: TrackedRun, *, closing: threading.Event) -> str:
         if not installed("trackio"):

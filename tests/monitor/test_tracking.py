@@ -193,6 +193,14 @@ def test_a_run_of_the_script_is_used_and_left_to_it(server: SandboxProcess, tmp_
     assert run.config["toy"]["task"]["class"] == "Tracked"
 
 
+def test_a_requester_without_a_task_logs_too(server: SandboxProcess, tmp_path: Path) -> None:
+    track(server, tmp_path, "--wandb", TRACKED="requester")
+    (run,) = written(tmp_path)
+    assert run.group == "GPTRequester"
+    assert last_look(run)["requests/succeeded"] == 3
+    assert {name: last_look(run)[name] for name in recounted(tmp_path)} == pytest.approx(recounted(tmp_path))
+
+
 def online(server: WandbServer) -> dict[str, Any]:
     """The environment of somebody who is logged in."""
     return {

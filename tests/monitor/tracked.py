@@ -15,7 +15,9 @@ import time
 import urllib.request
 from pathlib import Path
 
+from gpt_batch_api.gpt_requester import GPTRequest, GPTRequester
 from gpt_batch_api.task_manager import Result, Sample
+from gpt_batch_api.utils import add_settings, configure_logging, make_parser, settings_from_args
 from tests.monitor.wandb_files import read_run
 from tests.toy import ToyTask
 
@@ -24,6 +26,7 @@ WAYS = {
     "kills": "the process is killed in the midst of the third batch, once something is logged",
     "breaks": "the task's code raises in the third batch, after it has logged a figure",
     "own_run": "the script has a wandb run of its own",
+    "requester": "the script is no task, but a GPTRequester",
     "without": "wandb is not installed",
     "tells_modules": "the script tells at its end which trackers were imported",
 }
@@ -67,10 +70,26 @@ def sent() -> bool:
         return bool(json.loads(reply.read())["rows"])
 
 
+def run_requester() -> int:
+    """Ask three things by hand."""
+    parser = make_parser()
+    add_settings(parser)
+    configure_logging()
+    task = Tracked()
+    task.meta = dict(Tracked.defaults)
+    with GPTRequester("toy", settings_from_args(parser.parse_args())) as requester:
+        requester.add(GPTRequest(key, task.payload(key)) for key in ("a", "b", "c"))
+        requester.direct()
+        with requester.process() as results:
+            return 0 if len(results) == 3 else 1
+
+
 def main() -> int:
     if WAY == "without":
         sys.modules["wandb"] = None  # type: ignore[assignment]
-    if WAY != "own_run":
+    if WAY == "requester":
+        code = run_requester()
+    elif WAY != "own_run":
         code = Tracked.run_command_line()
     else:
         import wandb
