@@ -74,10 +74,9 @@ class GPTRequester:
 
     def __enter__(self) -> GPTRequester:
         from gpt_batch_api.engine.manual import ManualRun
-        from gpt_batch_api.engine.session import refuse_unbuilt
         from gpt_batch_api.monitor.logs import LogLines
+        from gpt_batch_api.monitor.tracking import tracking
 
-        refuse_unbuilt(self.settings)
         if self.settings.general.dryrun:
             raise SettingError(
                 "dryrun is on, but a GPTRequester has no plan of its own to show. Leave it out.", "dryrun"
@@ -90,10 +89,11 @@ class GPTRequester:
             )
         self._runner = asyncio.Runner()
         self._stack = AsyncExitStack()
+        tracker = self._stack.enter_context(tracking(self.settings, self._workplace))
         opening = ManualRun.opened(
             self.settings,
             self._workplace,
-            listeners=(LogLines(self.settings), *self._listeners),
+            listeners=(LogLines(self.settings), tracker, *self._listeners),
             seams=self._seams,
         )
         try:

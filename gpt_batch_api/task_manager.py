@@ -21,6 +21,7 @@ from gpt_batch_api.domain.request import GPTRequest
 from gpt_batch_api.domain.selection import Selection
 from gpt_batch_api.domain.settings import Settings
 from gpt_batch_api.domain.workplace import Workplace
+from gpt_batch_api.task.figures import OwnFigures
 from gpt_batch_api.task.opinions import Majority, OpinionPoll
 from gpt_batch_api.task.outputs import DataclassListOutputFile, DataclassOutputFile, TaskOutputFile
 from gpt_batch_api.task.results import Result
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from gpt_batch_api.domain.hooks import Listener, TaskHooks
     from gpt_batch_api.engine.context import Interruption
     from gpt_batch_api.engine.session import RunResult, Seams, TaskPlan
-    from gpt_batch_api.monitor.run_view import RunView
     from gpt_batch_api.planning.reprocess import Preview
 
 __all__ = [
@@ -112,6 +112,7 @@ class TaskManager:
         self._listeners = tuple(listeners)
         self._seams = seams
         self._entered = False
+        self._figures = OwnFigures()
 
     # ------------------------------------------------------------ to override
 
@@ -175,9 +176,8 @@ class TaskManager:
         import asyncio
 
         from gpt_batch_api.engine.interrupt import interruptible
-        from gpt_batch_api.engine.session import refuse_unbuilt
+        from gpt_batch_api.monitor.tracking import tracking
 
-        refuse_unbuilt(self.settings)
         if self.settings.extra.reprocess:
             from gpt_batch_api.cli.reprocess import show_and_apply
 
@@ -185,8 +185,8 @@ class TaskManager:
         if self._only_looks:
             result = self._look()
         else:
-            with interruptible() as signals:
-                result = asyncio.run(self._run(interruption or signals))
+            with interruptible() as signals, tracking(self.settings, self.workplace) as tracker:
+                result = asyncio.run(self._run(interruption or signals, tracker))
         self._tell_end(result)
         return result
 
@@ -249,6 +249,14 @@ class TaskManager:
         configure_logging()
         return exit_code(run)
 
+    def log_figures(self, **figures: int | float) -> None:
+        """Show figures of your own beside those of the run, in wandb for instance: `self.log_figures(accuracy=0.93)`.
+
+        Called in `process_result`, they are recorded and shown together with what it did, or not at all; called
+        elsewhere, with the next answers or at the end. Each name keeps its latest value.
+        """
+        self._figures.log(figures)
+
     def status(self) -> list[str]:
         """The task's status in lines for people. Reads only; may be called while the task runs elsewhere."""
         from gpt_batch_api.monitor.report import status_lines
@@ -281,7 +289,7 @@ class TaskManager:
         clock = SystemClock() if self._seams is None else self._seams.clock
         return lines(facts_of(result.snapshot, settings=self.settings, now=clock.now()), prefix=place.prefix)
 
-    async def _run(self, interruption: Interruption) -> RunResult:
+    async def _run(self, interruption: Interruption, tracker: Listener) -> RunResult:
         from gpt_batch_api.engine.dry import run_dry, run_estimate
         from gpt_batch_api.engine.session import Seams, run_task
         from gpt_batch_api.monitor.run_view import RunView
@@ -291,12 +299,14 @@ class TaskManager:
         prefix = "(estimate) " if estimates else "(dry run) " if dry else ""
         view = None if prefix else RunView(self.settings, self.workplace.store, prefix=self.workplace.prefix)
         with self._left_at_end(), view or nullcontext():
+            shown = (tracker,) if view is None else (view, tracker)
+            listeners = self._all_listeners(prefix, *shown, beside_view=view is not None and view.is_live)
             return await run(
                 self.settings,
                 self.workplace,
                 self._plan(),
                 interruption=interruption,
-                listeners=self._all_listeners(prefix, view),
+                listeners=listeners,
                 seams=self._seams or Seams(),
             )
 
@@ -310,11 +320,10 @@ class TaskManager:
             given=frozenset(name for name in self.defaults if self._is_setting(name) and self.settings.given(name)),
         )
 
-    def _all_listeners(self, prefix: str = "", view: RunView | None = None) -> tuple[Listener, ...]:
+    def _all_listeners(self, prefix: str = "", *others: Listener, beside_view: bool = False) -> tuple[Listener, ...]:
         from gpt_batch_api.monitor.logs import LogLines
 
-        log = LogLines(self.settings, prefix=prefix, beside_view=view is not None and view.is_live)
-        return (log, *(() if view is None else (view,)), *self._listeners)
+        return (LogLines(self.settings, prefix=prefix, beside_view=beside_view), *others, *self._listeners)
 
     @contextmanager
     def _left_at_end(self) -> Iterator[None]:
@@ -338,6 +347,7 @@ class TaskManager:
             delivers=not (self.settings.general.dryrun or self.settings.extra.estimate),
             auto_parse=self.settings.requester.auto_parse,
             postprocess=self.settings.task.postprocess_output,
+            figures=self._figures,
         )
 
     def _is_setting(self, name: str) -> bool:

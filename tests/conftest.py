@@ -21,9 +21,10 @@ settings.load_profile("patient")
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests see none of the user's own keys and servers."""
+    """Tests see none of the user's own keys and servers, and log nothing anywhere unless they say so."""
     for name in USER_VARIABLES:
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ nothing wrong was said. Amounts are picodollars, sizes bytes, times seconds.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -210,6 +211,13 @@ class AnswersHanded(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FiguresLogged(Event):
+    """Figures of the task's own, as they stand with all that is committed by then."""
+
+    figures: Mapping[str, int | float]
+
+
+@dataclass(frozen=True, kw_only=True)
 class HeldDecided(Event):
     """A failed batch was force-processed: its held requests are asked again or count as failed."""
 
@@ -317,13 +325,18 @@ class TaskCompleted(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SessionEnded(Event, kept=False):
+    """The very last that is told, however the session ends. `outcome`: ended, interrupted, error.
+
+    The store is closed next: nobody in this process may look any more.
+    """
+
+    outcome: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunEnded(Event):
     """The process lets the task go. `outcome`: done, work left, stopped, interrupted."""
 
     outcome: str
     reasons: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SessionEnded(Event, kept=False):
-    """The last word of every run, however it ends. The store is closed next: nobody in this process may look any more."""

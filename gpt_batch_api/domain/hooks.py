@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gpt_batch_api.domain.delivery import Output
@@ -58,6 +58,8 @@ class Handed:
     """New output rows: (sample, request, JSON text)."""
     asked: Sequence[GPTRequest]
     """Follow-up requests."""
+    figures: Mapping[str, int | float] = field(default_factory=dict)
+    """Figures of its own that the task's code has logged."""
 
 
 class TaskHooks(Protocol):
@@ -79,8 +81,11 @@ class TaskHooks(Protocol):
         """
         ...
 
-    def completed(self, *, changed: bool) -> None:
-        """Everything is done and delivered. *changed*: the output is not as it was when this was told last."""
+    def completed(self, *, changed: bool) -> Mapping[str, int | float]:
+        """Everything is done and delivered. *changed*: the output is not as it was when this was told last.
+
+        Returns the figures of its own that the task's code has logged since it last saw answers.
+        """
         ...
 
 

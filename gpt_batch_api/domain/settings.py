@@ -160,13 +160,19 @@ class GeneralSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class WandbSettings:
-    """Logging to Weights & Biases. No trouble there stops a run."""
+    """Logging to Weights & Biases, or to Trackio in its place. No trouble there stops a run."""
 
     wandb: bool | None = setting(
         None,
         empty="auto",
         help="log to Weights & Biases; auto: where it is installed and logged in, and not in a dry run",
         help_off="do not log to Weights & Biases",
+    )
+    tracker: str = setting(
+        "wandb",
+        choices=("wandb", "trackio"),
+        help="what the figures are logged to; trackio, where it is chosen, needs no login and takes project, run_id and "
+        "group from the settings below",
     )
     wandb_dir: Path | None = setting(None, empty="–", metavar="DIR", help="folder of the wandb files")
     wandb_entity: str | None = setting(

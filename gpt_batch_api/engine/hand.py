@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from gpt_batch_api.domain.events import AnswersHanded, DirectExchange, Problem
+from gpt_batch_api.domain.events import AnswersHanded, DirectExchange, FiguresLogged, Problem
 from gpt_batch_api.domain.hooks import Ended, Handed, ToHand
 from gpt_batch_api.domain.states import RequestState
 from gpt_batch_api.endpoints.base import raw_body
@@ -39,6 +39,8 @@ def record(context: Context, intake: Intake, answers: list[ToHand], handed: Hand
             replay.show_asked(tx, [request.key for request in handed.asked])
         _tell_problems(context, answers, handed)
         context.tell(_summary(handed, asked=len(asked)))
+        if handed.figures:
+            context.tell(FiguresLogged(figures=handed.figures))
         weigh(context, tx)
     if asked:
         intake.note_asked()

@@ -13,7 +13,7 @@ from typing import Any
 
 from gpt_batch_api.domain.ending import Ending, Over
 from gpt_batch_api.domain.errors import GPTBatchError, ServerError, TaskCodeError, Unreachable
-from gpt_batch_api.domain.events import Advice, RunEnded, TaskCompleted, Waiting
+from gpt_batch_api.domain.events import Advice, FiguresLogged, RunEnded, TaskCompleted, Waiting
 from gpt_batch_api.domain.request import Load
 from gpt_batch_api.domain.states import FINAL_REQUEST_STATES, BatchState, RequestState
 from gpt_batch_api.domain.words import sentence
@@ -355,9 +355,11 @@ def all_final(context: Context) -> bool:
 def tell_task_completed(context: Context) -> None:
     """Tell the task that all is done, and remember up to where, so that a kill in between does no harm."""
     mark = outbox.mark(context.db)
-    context.hooks.completed(changed=tasks.get_task(context.db).postprocessed != mark)
+    figures = context.hooks.completed(changed=tasks.get_task(context.db).postprocessed != mark)
     with context.transaction() as tx:
         tasks.set_postprocessed(tx, mark)
+        if figures:
+            context.tell(FiguresLogged(figures=figures))
 
 
 async def unless_stopped(context: Context, coroutine: Coroutine[Any, Any, None]) -> None:

@@ -39,8 +39,8 @@ class NoTask:
     def hand(self, answers: Sequence[ToHand], states: Mapping[int, str | None]) -> Handed:
         raise InternalError("Answers were handed to a job that takes them by itself.")
 
-    def completed(self, *, changed: bool) -> None:
-        pass
+    def completed(self, *, changed: bool) -> Mapping[str, int | float]:
+        return {}
 
 
 class ManualRun:

@@ -162,13 +162,7 @@ def _session_end(context: Context) -> Iterator[None]:
     finally:
         with contextlib.suppress(StoreError), context.store.transaction() as tx:
             tasks.end_session(tx, context.session_id, outcome=outcome, now=context.clock.now())
-        context.tell(SessionEnded())
-
-
-def refuse_unbuilt(settings: Settings) -> None:
-    """Refuse what this version knows but cannot do yet, rather than silently do something else."""
-    if settings.wandb.wandb is True:
-        raise SettingError("wandb is not available in this version of gpt_batch_api. Leave it out.", "wandb")
+        _announce(context.listeners, SessionEnded(outcome=outcome))
 
 
 def begin_session(store: Store, settings: Settings, *, seams: Seams) -> int:

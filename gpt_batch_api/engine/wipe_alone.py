@@ -125,8 +125,8 @@ class _NoCode:
     def hand(self, answers: Sequence[ToHand], states: Mapping[int, str | None]) -> Handed:
         raise InternalError("Answers were handed to a task whose code is not there.")
 
-    def completed(self, *, changed: bool) -> None:
-        pass
+    def completed(self, *, changed: bool) -> Mapping[str, int | float]:
+        return {}
 
 
 class _DeliveredFiles:

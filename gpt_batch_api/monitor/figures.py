@@ -126,6 +126,7 @@ FIGURES = (
         "all that was asked is done and delivered",
         lambda look: int(look.snapshot.task.complete),
     ),
+    Figure("task/age_s", "s", "since the task was created", lambda look: look.now - look.snapshot.task.created_at),
     Figure("session/number", "", "how often the task has been run", _session_number),
     Figure("session/elapsed_s", "s", "how long the last run has taken so far, or took", _elapsed_s),
     # ---------------------------------------------------------------- samples and requests

@@ -144,6 +144,16 @@ def last_session(db: sqlite3.Connection) -> Session | None:
     return Session(**{**dict(row), "settings": json.loads(row["settings"])}) if row else None
 
 
+def latest_setting(db: sqlite3.Connection, name: str) -> str | None:
+    """What the setting *name* was when a run last had one."""
+    row = db.execute(
+        "SELECT json_extract(settings, '$.' || ?1) FROM session WHERE json_extract(settings, '$.' || ?1) IS NOT NULL "
+        "ORDER BY id DESC LIMIT 1",
+        (name,),
+    ).fetchone()
+    return None if row is None else str(row[0])
+
+
 def sessions_before(db: sqlite3.Connection, session_id: int) -> int:
     """How many sessions there were before this one."""
     count: int = db.execute("SELECT count(*) FROM session WHERE id < ?", (session_id,)).fetchone()[0]

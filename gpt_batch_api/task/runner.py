@@ -10,6 +10,7 @@ import inspect
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Protocol
 
 from gpt_batch_api.domain.delivery import Output
@@ -17,6 +18,7 @@ from gpt_batch_api.domain.errors import GPTBatchError, TaskCodeError
 from gpt_batch_api.domain.hooks import Ended, Handed, ToHand
 from gpt_batch_api.domain.request import GPTRequest
 from gpt_batch_api.domain.states import RequestState
+from gpt_batch_api.task.figures import OwnFigures
 from gpt_batch_api.task.judging import ending, is_asked_again
 from gpt_batch_api.task.outputs import TaskOutputFile
 from gpt_batch_api.task.results import Parser, Result
@@ -49,12 +51,14 @@ class TaskRunner:
         delivers: bool = True,
         auto_parse: bool = True,
         postprocess: str = "never",
+        figures: OwnFigures | None = None,
     ) -> None:
         self._task = task
         self._postprocess = postprocess
         self._file = output
         self._delivers = delivers
         self._parser = Parser(auto_parse=auto_parse)
+        self._figures = figures or OwnFigures()
         self._codec: StateCodec | None = None
 
     @property
@@ -69,17 +73,19 @@ class TaskRunner:
         if self._codec is None:
             self._codec = StateCodec(self._task.state_type)
         chunk = _Chunk(self._codec, states)
-        for answer in answers:
-            with self._blaming("process_result", sample_key=answer.key.sample_key):
-                self._hand_one(answer, chunk)
-        return chunk.handed()
+        with self._figures.forgotten_on_error():
+            for answer in answers:
+                with self._blaming("process_result", sample_key=answer.key.sample_key):
+                    self._hand_one(answer, chunk)
+        return replace(chunk.handed(), figures=self._figures.take())
 
-    def completed(self, *, changed: bool) -> None:
+    def completed(self, *, changed: bool) -> Mapping[str, int | float]:
         if self._file is not None and (
             self._postprocess == "always" or (self._postprocess == "if_written" and changed)
         ):
             with self._blaming("postprocess_output"):
                 self._task.postprocess_output(self._file)
+        return self._figures.take()
 
     def _hand_one(self, answer: ToHand, chunk: _Chunk) -> None:
         result = self._parser.parse(answer)

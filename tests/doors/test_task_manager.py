@@ -441,19 +441,6 @@ def test_files_of_another_task_class_are_refused(server: SandboxProcess, tasks: 
         Other(settings_for(server, tasks)).run()
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"wandb": True},
-    ],
-)
-def test_what_is_not_built_yet_is_refused_never_ignored(
-    server: SandboxProcess, tasks: Path, values: dict[str, Any]
-) -> None:
-    with pytest.raises(SettingError, match=f"{next(iter(values))} is not available in this version"):
-        ToyTask(settings_for(server, tasks, **values)).run()
-
-
 def test_another_server_is_refused_while_something_is_on_the_first(tmp_path: Path, tasks: Path) -> None:
     """Batches of the first server would be lost from sight."""
     slow = "timing: {validating_s: 100000}\n"

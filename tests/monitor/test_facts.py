@@ -17,7 +17,7 @@ from tests.store.rig import NOW, Desk, desk_at, good
 from tests.store.test_snapshot import scene
 from tests.toy import ToyTask, settings_for
 
-FORETOLD = ("eta/", "limits/", "session/elapsed_s")
+FORETOLD = ("eta/", "limits/", "session/elapsed_s", "task/age_s")
 """Figures that come from settings and clock, not from rows."""
 
 

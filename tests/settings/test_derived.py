@@ -42,6 +42,7 @@ PROMISED: dict[str, dict[str, Any]] = {
     },
     "wandb": {
         "wandb": None,
+        "tracker": "wandb",
         "wandb_dir": None,
         "wandb_entity": None,
         "wandb_project": "gpt_batch_api",

@@ -264,6 +264,7 @@ BORDERS: dict[str, tuple[list[Any], list[Any]]] = {
     "stuck_after": ([0.1], [0]),
     "max_expiries": ([1], [0]),
     "verbosity": (["quiet", "normal", "verbose"], ["loud"]),
+    "tracker": (["wandb", "trackio"], ["mlflow"]),
 }
 
 
