@@ -16,8 +16,10 @@ from gpt_batch_api.domain.settings import Settings
 
 if TYPE_CHECKING:
     from gpt_batch_api.engine.session import RunResult
-    from gpt_batch_api.table_task import Question, TableTask
+    from gpt_batch_api.table_task import TableTask
     from gpt_batch_api.tables.output import OutputTable, Summary
+    from gpt_batch_api.tables.question import Question
+    from gpt_batch_api.tables.selection import Selection
 
 _OWN = {
     "model": "model that answers, gpt-4o-mini for example",
@@ -109,19 +111,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from gpt_batch_api.table_task import TableTask
+    from gpt_batch_api.tables.selection import Selection
     from gpt_batch_api.tables.sources import open_file
     from gpt_batch_api.utils import configure_logging
 
     configure_logging(stream=sys.stderr if arguments.json else sys.stdout)
     settings = _settings(arguments)
     source = open_file(arguments.input, delimiter=arguments.delimiter, encoding=arguments.encoding)
-    wanted = _wanted_columns(arguments.columns)
-    task = TableTask(source, _question(arguments), settings, columns=wanted or ())
+    selection = Selection(source, _question(arguments), needed=_wanted_columns(arguments.columns) or ())
+    task = TableTask(selection, settings)
     for_real = not (settings.general.dryrun or settings.extra.estimate)
     if for_real and settings.task.run:
         _check_output(arguments, task)
     result = task.run_to_end()
-    output, summary = _output(arguments, task, wanted), None
+    output, summary = _output(arguments, selection), None
     if for_real and settings.task.run and result.over.ending is not Ending.INTERRUPTED:  # then there is no time for it
         summary = output.write(task.results(), payload_of=task.payload_of)
     elif for_real and settings.requester.wipe_task:
@@ -144,7 +147,7 @@ def _wanted_columns(text: str | None) -> tuple[str, ...] | None:
 
 def _question(arguments: argparse.Namespace) -> Question:
     from gpt_batch_api.cli.schema_argument import load_schema
-    from gpt_batch_api.table_task import Question
+    from gpt_batch_api.tables.question import Question
     from gpt_batch_api.tables.template import Template
     from gpt_batch_api.tables.where import Where
 
@@ -193,13 +196,13 @@ def _check_output(arguments: argparse.Namespace, task: TableTask) -> None:
         )
 
 
-def _output(arguments: argparse.Namespace, task: TableTask, wanted: tuple[str, ...] | None) -> OutputTable:
+def _output(arguments: argparse.Namespace, selection: Selection) -> OutputTable:
     from gpt_batch_api.tables.output import OutputTable, choose_columns
 
-    schema = task.response_schema
+    schema = selection.question.response_schema
     return OutputTable(
         arguments.output,
-        kept=choose_columns(task.kinds, wanted),
+        kept=choose_columns(selection.kinds, _wanted_columns(arguments.columns)),
         key_column=arguments.key,
         schema=None if schema is None else json.loads(schema.json),
     )

@@ -134,7 +134,8 @@ class TestPrompts:
     def test_a_missing_column_is_named_with_those_that_there_are(self, job: Job) -> None:
         for given in (items(2), iter(items(2))):
             with pytest.raises(
-                UserError, match=r"no column 'texd', which prompt names. There are: id, text. Did you mean 'text'"
+                UserError,
+                match=r"'texd', which the list of items does not have. There are: id, text. Did you mean 'text'",
             ):
                 job.map(given, "{texd}")
 
@@ -225,7 +226,7 @@ class TestAgain:
 
 class TestInput:
     def test_doubled_keys_are_named_with_both_places_before_anything_is_sent(self, job: Job) -> None:
-        with pytest.raises(UserError, match="The key 'i1' occurs twice in the items: item 2 and item 4"):
+        with pytest.raises(UserError, match="The key 'i1' occurs twice in the list of items: item 2 and item 4"):
             job.map([*items(3), items(3)[1]], key="id")
         assert job.asked() == 0
 

@@ -266,16 +266,16 @@ class TestMistakes:
         [
             (
                 ["--prompt", "{texd}"],
-                "in.csv has no column 'texd', which prompt names. There are: id, text. Did you mean 'text'?",
+                "prompt names the column 'texd', which in.csv does not have. There are: id, text. Did you mean 'text'?",
             ),
-            (["--columns", "id,nothing"], "no column 'nothing', which columns names"),
-            (["--key", "nothing"], "no column 'nothing', which key names"),
+            (["--columns", "id,nothing"], "columns names the column 'nothing', which in.csv does not have"),
+            (["--key", "nothing"], "key names the column 'nothing', which in.csv does not have"),
             (
                 ["--where", "id == one"],
-                "no column 'one', which where names. There are: id, text. A text stands in quotes: \"text\".",
+                "'one', which in.csv does not have. There are: id, text. A text stands in quotes: \"text\".",
             ),
             (["--where", "import os"], "The condition 'import os' cannot be understood"),
-            (["--image", "nothing"], "no column 'nothing', which image names"),
+            (["--image", "nothing"], "image names the column 'nothing', which in.csv does not have"),
             (["--prompt", "the same"], "The prompt names no column"),
             (["--prompt_file", "p.txt"], "Both --prompt and --prompt_file are given"),
             (["--schema", "nothing.json"], "schema is 'nothing.json', which cannot be read"),
