@@ -226,8 +226,9 @@ class TestAgain:
 
 class TestInput:
     def test_doubled_keys_are_named_with_both_places_before_anything_is_sent(self, job: Job) -> None:
-        with pytest.raises(UserError, match="The key 'i1' occurs twice in the list of items: item 2 and item 4"):
-            job.map([*items(3), items(3)[1]], key="id")
+        """Also if the second one is far behind what is taken in at first."""
+        with pytest.raises(UserError, match="The key 'i1' occurs twice in the list of items: item 2 and item 401"):
+            job.map([*items(400), items(3)[1]], key="id", max_batch_requests=10)
         assert job.asked() == 0
 
     def test_conditions_and_limits_choose(self, job: Job) -> None:
@@ -242,9 +243,9 @@ class TestInput:
 
     def test_a_broken_file_costs_nothing(self, job: Job, tmp_path: Path) -> None:
         path = tmp_path / "in.jsonl"
-        path.write_text('{"text": "a"}\n' * 50 + "{broken\n")
-        with pytest.raises(UserError, match="line 51, is no JSON"):
-            job.map(path)
+        path.write_text('{"text": "a"}\n' * 400 + "{broken\n")
+        with pytest.raises(UserError, match="line 401, is no JSON"):
+            job.map(path, max_batch_requests=10)
         assert job.asked() == 0
 
     def test_a_generator_is_not_held_in_memory(self, job: Job) -> None:
