@@ -16,8 +16,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from gpt_batch_api.domain.errors import GPTBatchError
-from gpt_batch_api.table_task import Question, TableTask
+from gpt_batch_api.table_task import TableTask
+from gpt_batch_api.tables.question import Question
 from gpt_batch_api.tables.result import Failure, RowResult
+from gpt_batch_api.tables.selection import Selection
 from gpt_batch_api.tables.sources import open_items
 from gpt_batch_api.tables.template import Template
 from gpt_batch_api.tables.where import Where
@@ -129,7 +131,7 @@ def _make_task(
         where=None if where is None else Where(where),
         limit=limit,
     )
-    return TableTask(open_items(items), question, **{**settings, "task_prefix": name})
+    return TableTask(Selection(open_items(items), question), **{**settings, "task_prefix": name})
 
 
 def _reader(task: TableTask, schema: Any) -> Callable[[Any], Any]:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt_batch_api.cli.options import SettingsHelp, add_settings, settings_from_args
-from gpt_batch_api.domain.ending import Ending
+from gpt_batch_api.domain.ending import Ending, Over
 from gpt_batch_api.domain.errors import SettingError, UserError
 from gpt_batch_api.domain.settings import Settings
+from gpt_batch_api.domain.words import count
 
 if TYPE_CHECKING:
-    from gpt_batch_api.engine.session import RunResult
-    from gpt_batch_api.table_task import Question, TableTask
+    from gpt_batch_api.table_task import TableTask
     from gpt_batch_api.tables.output import OutputTable, Summary
+    from gpt_batch_api.tables.question import Question
+    from gpt_batch_api.tables.selection import Selection
+
+logger = logging.getLogger("gpt_batch_api")
 
 _OWN = {
     "model": "model that answers, gpt-4o-mini for example",
@@ -109,25 +114,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from gpt_batch_api.table_task import TableTask
+    from gpt_batch_api.tables.selection import Selection
     from gpt_batch_api.tables.sources import open_file
     from gpt_batch_api.utils import configure_logging
 
     configure_logging(stream=sys.stderr if arguments.json else sys.stdout)
     settings = _settings(arguments)
     source = open_file(arguments.input, delimiter=arguments.delimiter, encoding=arguments.encoding)
-    wanted = _wanted_columns(arguments.columns)
-    task = TableTask(source, _question(arguments), settings, columns=wanted or ())
+    selection = Selection(source, _question(arguments), needed=_wanted_columns(arguments.columns) or ())
+    task = TableTask(selection, settings)
     for_real = not (settings.general.dryrun or settings.extra.estimate)
     if for_real and settings.task.run:
         _check_output(arguments, task)
     result = task.run_to_end()
-    output, summary = _output(arguments, task, wanted), None
+    output, summary = _output(arguments, selection), None
     if for_real and settings.task.run and result.over.ending is not Ending.INTERRUPTED:  # then there is no time for it
         summary = output.write(task.results(), payload_of=task.payload_of)
     elif for_real and settings.requester.wipe_task:
         output.remove()
-    _tell(arguments, task, result, summary)
-    return result.over.ending.exit_code
+    over = _with_latecomers(result.over, summary)
+    _tell(arguments, task, over, summary)
+    return over.ending.exit_code
+
+
+def _with_latecomers(over: Over, summary: Summary | None) -> Over:
+    """Rows that came into the input while it ran are work that is left, though all that was asked is done."""
+    late = 0 if summary is None else summary.statuses.get("pending", 0)
+    if over.ending is not Ending.DONE or not late:
+        return over
+    reason = f"the input has changed while it ran, {count(late, 'row')} not asked yet"
+    logger.info("Work is left: %s. The same command continues.", reason)
+    return Over(Ending.WORK_LEFT, (reason,))
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
@@ -144,7 +161,7 @@ def _wanted_columns(text: str | None) -> tuple[str, ...] | None:
 
 def _question(arguments: argparse.Namespace) -> Question:
     from gpt_batch_api.cli.schema_argument import load_schema
-    from gpt_batch_api.table_task import Question
+    from gpt_batch_api.tables.question import Question
     from gpt_batch_api.tables.template import Template
     from gpt_batch_api.tables.where import Where
 
@@ -193,23 +210,23 @@ def _check_output(arguments: argparse.Namespace, task: TableTask) -> None:
         )
 
 
-def _output(arguments: argparse.Namespace, task: TableTask, wanted: tuple[str, ...] | None) -> OutputTable:
+def _output(arguments: argparse.Namespace, selection: Selection) -> OutputTable:
     from gpt_batch_api.tables.output import OutputTable, choose_columns
 
-    schema = task.response_schema
+    schema = selection.question.response_schema
     return OutputTable(
         arguments.output,
-        kept=choose_columns(task.kinds, wanted),
+        kept=choose_columns(selection.kinds, _wanted_columns(arguments.columns)),
         key_column=arguments.key,
         schema=None if schema is None else json.loads(schema.json),
     )
 
 
-def _tell(arguments: argparse.Namespace, task: TableTask, result: RunResult, summary: Summary | None) -> None:
+def _tell(arguments: argparse.Namespace, task: TableTask, over: Over, summary: Summary | None) -> None:
     from gpt_batch_api.pricing.cost import dollars
 
     if arguments.json:
-        print(json.dumps(_document(task, result, summary), indent=2))
+        print(json.dumps(_document(task, over, summary), indent=2))
     elif summary is not None:
         statuses = ", ".join(f"{number:,} {status}" for status, number in summary.statuses.items())
         print(f"{summary.output}: {summary.rows:,} rows ({statuses}), {dollars(summary.cost_pico)}")
@@ -217,12 +234,12 @@ def _tell(arguments: argparse.Namespace, task: TableTask, result: RunResult, sum
             print(f"{summary.failed_file}: the rows that failed or are held, with reason and payload")
 
 
-def _document(task: TableTask, result: RunResult, summary: Summary | None) -> dict[str, Any]:
+def _document(task: TableTask, over: Over, summary: Summary | None) -> dict[str, Any]:
     place = task.workplace
     document: dict[str, Any] = {
-        "ending": str(result.over.ending),
-        "reasons": list(result.over.reasons),
-        "exit_code": result.over.ending.exit_code,
+        "ending": str(over.ending),
+        "reasons": list(over.reasons),
+        "exit_code": over.ending.exit_code,
         "task_dir": str(place.folder),
         "task_prefix": place.prefix,
     }

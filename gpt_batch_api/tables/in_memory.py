@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,7 +21,7 @@ class Items:
     Mappings, dataclasses, pydantic models and named tuples have columns; any other item is its own column `item`.
     """
 
-    name = "the items"
+    name = "the list of items"
     columns: tuple[str, ...] | None = None
     folder = Path()
     kinds: Mapping[str, Any] = MappingProxyType({})
@@ -35,39 +35,33 @@ class Items:
             yield Row(number, _cells(item), item, f"item {number}")
 
 
-class PandasFrame:
-    """A pandas frame, read row by row. Its index is no column."""
+class Frame:
+    """A pandas or polars frame, read row by row. An index is no column."""
 
     name = "the frame"
     repeatable = True
     folder = Path()
     kinds: Mapping[str, Any] = MappingProxyType({})
 
-    def __init__(self, frame: Any) -> None:
-        self._frame = frame
-        self.columns: tuple[str, ...] | None = _unique([str(name) for name in frame.columns])
+    def __init__(self, columns: Sequence[str], read: Callable[[], Iterable[Sequence[Any]]]) -> None:
+        """*read* gives the values of each row, in the order of *columns*."""
+        if twice := [name for name in columns if columns.count(name) > 1]:
+            raise UserError(f"The frame has two columns {twice[0]!r}. Give each column a name of its own.")
+        self.columns: tuple[str, ...] | None = tuple(columns)
+        self._read = read
+
+    @classmethod
+    def of(cls, frame: Any) -> Frame:
+        """The rows of *frame*: `itertuples` reads those of pandas, `iter_rows` those of polars."""
+        columns = [str(name) for name in frame.columns]
+        if hasattr(frame, "itertuples"):
+            return cls(columns, lambda: frame.itertuples(index=False, name=None))
+        return cls(columns, frame.iter_rows)
 
     def rows(self) -> Iterator[Row]:
         assert self.columns is not None
-        for number, values in enumerate(self._frame.itertuples(index=False, name=None), start=1):
+        for number, values in enumerate(self._read(), start=1):
             cells = dict(zip(self.columns, values, strict=True))
-            yield Row(number, cells, cells, f"row {number}")
-
-
-class PolarsFrame:
-    """A polars frame, read row by row."""
-
-    name = "the frame"
-    repeatable = True
-    folder = Path()
-    kinds: Mapping[str, Any] = MappingProxyType({})
-
-    def __init__(self, frame: Any) -> None:
-        self._frame = frame
-        self.columns: tuple[str, ...] | None = tuple(frame.columns)
-
-    def rows(self) -> Iterator[Row]:
-        for number, cells in enumerate(self._frame.iter_rows(named=True), start=1):
             yield Row(number, cells, cells, f"row {number}")
 
 
@@ -81,9 +75,3 @@ def _cells(item: Any) -> Mapping[str, Any]:
             cells: Mapping[str, Any] = convert()
             return cells
     return {ITEM: item}
-
-
-def _unique(names: list[str]) -> tuple[str, ...]:
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise UserError(f"The frame has two columns {twice[0]!r}. Give each column a name of its own.")
-    return tuple(names)

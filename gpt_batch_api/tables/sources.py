@@ -9,7 +9,7 @@ from typing import Any
 
 from gpt_batch_api.domain.errors import UserError
 from gpt_batch_api.tables.csv_file import CsvFile
-from gpt_batch_api.tables.in_memory import Items, PandasFrame, PolarsFrame
+from gpt_batch_api.tables.in_memory import Frame, Items
 from gpt_batch_api.tables.jsonl_file import JsonLinesFile
 from gpt_batch_api.tables.parquet_file import ParquetFile
 from gpt_batch_api.tables.row import Source
@@ -49,10 +49,8 @@ def open_items(items: Any) -> Source:
     """The rows of whatever `map` was given: a path, a frame, or anything that can be iterated."""
     if isinstance(items, str | os.PathLike):
         return open_file(Path(items))
-    if hasattr(items, "itertuples") and hasattr(items, "columns"):
-        return PandasFrame(items)
-    if hasattr(items, "iter_rows") and hasattr(items, "columns"):
-        return PolarsFrame(items)
+    if hasattr(items, "itertuples") or hasattr(items, "iter_rows"):
+        return Frame.of(items)
     if isinstance(items, Mapping) or not isinstance(items, Iterable):
         wish = "; a lazy frame has to be collected first" if hasattr(items, "collect") else ""
         raise UserError(

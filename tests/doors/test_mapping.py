@@ -134,7 +134,8 @@ class TestPrompts:
     def test_a_missing_column_is_named_with_those_that_there_are(self, job: Job) -> None:
         for given in (items(2), iter(items(2))):
             with pytest.raises(
-                UserError, match=r"no column 'texd', which prompt names. There are: id, text. Did you mean 'text'"
+                UserError,
+                match=r"'texd', which the list of items does not have. There are: id, text. Did you mean 'text'",
             ):
                 job.map(given, "{texd}")
 
@@ -225,8 +226,9 @@ class TestAgain:
 
 class TestInput:
     def test_doubled_keys_are_named_with_both_places_before_anything_is_sent(self, job: Job) -> None:
-        with pytest.raises(UserError, match="The key 'i1' occurs twice in the items: item 2 and item 4"):
-            job.map([*items(3), items(3)[1]], key="id")
+        """Also if the second one is far behind what is taken in at first."""
+        with pytest.raises(UserError, match="The key 'i1' occurs twice in the list of items: item 2 and item 401"):
+            job.map([*items(400), items(3)[1]], key="id", max_batch_requests=10)
         assert job.asked() == 0
 
     def test_conditions_and_limits_choose(self, job: Job) -> None:
@@ -241,9 +243,9 @@ class TestInput:
 
     def test_a_broken_file_costs_nothing(self, job: Job, tmp_path: Path) -> None:
         path = tmp_path / "in.jsonl"
-        path.write_text('{"text": "a"}\n' * 50 + "{broken\n")
-        with pytest.raises(UserError, match="line 51, is no JSON"):
-            job.map(path)
+        path.write_text('{"text": "a"}\n' * 400 + "{broken\n")
+        with pytest.raises(UserError, match="line 401, is no JSON"):
+            job.map(path, max_batch_requests=10)
         assert job.asked() == 0
 
     def test_a_generator_is_not_held_in_memory(self, job: Job) -> None:

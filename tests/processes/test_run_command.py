@@ -201,6 +201,19 @@ class TestAgain:
         assert len(shell.rows()) == 14
         assert shell.asked() == 14
 
+    def test_rows_that_come_while_it_runs_are_work_that_is_left(self, tmp_path: Path) -> None:
+        with sandbox(tmp_path / "server", SLOW) as server:
+            shell = Shell(tmp_path, server)
+            shell.reviews(5)
+            process = shell.start(shell.line("--min_batch_requests", "1"))
+            wait_for(lambda: has_batch(shell, "out", "remote"), process)
+            with (tmp_path / "in.csv").open("a") as stream:
+                stream.write("late,a late row\n")
+            assert process.wait(60) == 3
+            assert [row["status"] for row in shell.rows()] == ["ok"] * 5 + ["pending"]
+            assert shell.run().returncode == 0
+            assert [row["status"] for row in shell.rows()] == ["ok"] * 6
+
     def test_a_pilot_is_part_of_the_whole(self, shell: Shell) -> None:
         shell.reviews(20)
         assert shell.run("--limit", "5").returncode == 0
@@ -266,16 +279,16 @@ class TestMistakes:
         [
             (
                 ["--prompt", "{texd}"],
-                "in.csv has no column 'texd', which prompt names. There are: id, text. Did you mean 'text'?",
+                "prompt names the column 'texd', which in.csv does not have. There are: id, text. Did you mean 'text'?",
             ),
-            (["--columns", "id,nothing"], "no column 'nothing', which columns names"),
-            (["--key", "nothing"], "no column 'nothing', which key names"),
+            (["--columns", "id,nothing"], "columns names the column 'nothing', which in.csv does not have"),
+            (["--key", "nothing"], "key names the column 'nothing', which in.csv does not have"),
             (
                 ["--where", "id == one"],
-                "no column 'one', which where names. There are: id, text. A text stands in quotes: \"text\".",
+                "'one', which in.csv does not have. There are: id, text. A text stands in quotes: \"text\".",
             ),
             (["--where", "import os"], "The condition 'import os' cannot be understood"),
-            (["--image", "nothing"], "no column 'nothing', which image names"),
+            (["--image", "nothing"], "image names the column 'nothing', which in.csv does not have"),
             (["--prompt", "the same"], "The prompt names no column"),
             (["--prompt_file", "p.txt"], "Both --prompt and --prompt_file are given"),
             (["--schema", "nothing.json"], "schema is 'nothing.json', which cannot be read"),
@@ -322,6 +335,17 @@ def wait_for(condition: Any, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.02)
 
 
+def has_batch(shell: Shell, prefix: str, state: str) -> bool:
+    """Whether a batch is in *state*; the store may be just about to be made."""
+    store = shell.folder / "tasks" / f"{prefix}_state.db"
+    if not store.exists():
+        return False
+    try:
+        return bool(query(store.parent, f"SELECT 1 FROM batch WHERE state = '{state}'", prefix))
+    except sqlite3.Error:
+        return False
+
+
 class TestKilled:
     """SIGKILL in the middle, then the same again, with the embedded sandbox: to the full output, paid once."""
 
@@ -333,15 +357,6 @@ class TestKilled:
         (tmp_path / "slow.yaml").write_text(SLOW)
         shell.reviews(self.COUNT)
         return shell
-
-    def batches(self, shell: Shell, prefix: str, state: str) -> bool:
-        store = shell.folder / "tasks" / f"{prefix}_state.db"
-        if not store.exists():
-            return False
-        try:
-            return bool(query(store.parent, f"SELECT 1 FROM batch WHERE state = '{state}'", prefix))
-        except sqlite3.Error:
-            return False
 
     def paid(self, shell: Shell, prefix: str) -> int:
         """How many answers the sandbox has charged."""
@@ -357,8 +372,8 @@ class TestKilled:
     def test_the_shell_line(self, alone: Shell) -> None:
         limits = ["--max_batch_requests", "50", "--min_batch_requests", "1", "--max_remote_batches", "2"]
         line = alone.line("--sandbox", "--sandbox_plan", "slow.yaml", "--schema", "schema.json", "--key", "id", *limits)
-        self.kill_when(alone, line, lambda: self.batches(alone, "out", "remote"))
-        self.kill_when(alone, line, lambda: self.batches(alone, "out", "closed"))
+        self.kill_when(alone, line, lambda: has_batch(alone, "out", "remote"))
+        self.kill_when(alone, line, lambda: has_batch(alone, "out", "closed"))
         assert not (alone.folder / "out.csv").exists()
         done = alone.type(line)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -378,7 +393,7 @@ class TestKilled:
         assert len(source.splitlines()) <= 6
         (alone.folder / "six.py").write_text(source)
         line = [sys.executable, "six.py"]
-        self.kill_when(alone, line, lambda: self.batches(alone, "six", "remote"))
+        self.kill_when(alone, line, lambda: has_batch(alone, "six", "remote"))
         done = alone.type(line)
         assert done.returncode == 0, done.stdout + done.stderr
         assert [text.split()[0] for text in done.stdout.splitlines()] == [f"r{n}" for n in range(self.COUNT)]
