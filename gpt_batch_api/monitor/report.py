@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from fractions import Fraction
 from typing import Any
@@ -12,6 +12,7 @@ from gpt_batch_api.domain.request import Kind
 from gpt_batch_api.domain.settings import Settings
 from gpt_batch_api.domain.states import BatchState, RequestState
 from gpt_batch_api.domain.words import count
+from gpt_batch_api.monitor.waiting import waits
 from gpt_batch_api.planning.admission import Limits
 from gpt_batch_api.pricing.cost import dollars
 from gpt_batch_api.store.batches import BatchRow
@@ -22,14 +23,29 @@ from gpt_batch_api.tokens.calibrate import Suggestion, suggest
 MOST_KINDS = 5
 """So many kinds of requests are told of in the status at most, those with the most answers; a document has all."""
 
+MOST_WAITS = 8
+
 
 def status_lines(snapshot: Snapshot, *, settings: Settings, prefix: str) -> list[str]:
     """The status of a task for people."""
     return [
         line
-        for part in (_task, _requests, _batches, _tokens, _advice, _money, _spending, _limits, _failures)
+        for part in (_task, _requests, _batches, _waits, _tokens, _advice, _money, _spending, _limits, _failures)
         for line in part(snapshot, settings, prefix)
     ]
+
+
+def total_line(snapshots: Sequence[Snapshot]) -> str:
+    """Several tasks in one line."""
+    complete = sum(snapshot.task.complete for snapshot in snapshots)
+    on_server = sum(len(each.batches_in(BatchState.PUSHING, BatchState.REMOTE, BatchState.ENDED)) for each in snapshots)
+    spent, reserved = (
+        sum(getattr(each.booked, name) for each in snapshots) for name in ("spent_pico", "reserved_pico")
+    )
+    return (
+        f"{count(len(snapshots), 'task')}, {complete:,} complete; {count(on_server, 'batch')} on the server; "
+        f"{dollars(spent)} spent, {dollars(reserved)} reserved"
+    )
 
 
 def status_document(snapshot: Snapshot, *, settings: Settings, prefix: str) -> dict[str, Any]:
@@ -52,6 +68,7 @@ def status_document(snapshot: Snapshot, *, settings: Settings, prefix: str) -> d
             "active": [_batch_document(batch) for batch in snapshot.active],
             "failed": [batch.id for batch in snapshot.failures],
         },
+        "waits": [{"what": found.what, "for": list(found.reasons)} for found in waits(snapshot, settings)],
         "direct": {"failed_groups": [group.id for group in snapshot.failed_groups]},
         "tokens": {
             "input": answered.input_tokens,
@@ -148,6 +165,14 @@ def _batches(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[st
             f"             batch {batch.id}: {batch.state}, {count(batch.load.requests, 'request')}{done}, "
             f"{batch.load.input_tokens:,} tokens, {dollars(batch.load.cost_pico)} ({where})"
         )
+
+
+def _waits(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]:
+    found = waits(snapshot, settings)
+    for waiting in found[:MOST_WAITS]:
+        yield f"  waits      {waiting.what} for {'; '.join(waiting.reasons)}"
+    if len(found) > MOST_WAITS:
+        yield f"             … and {len(found) - MOST_WAITS:,} more"
 
 
 def _tokens(snapshot: Snapshot, settings: Settings, prefix: str) -> Iterator[str]:

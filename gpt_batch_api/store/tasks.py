@@ -40,6 +40,8 @@ class Session:
     pid: int
     host: str
     outcome: str | None
+    settings: Mapping[str, Any]
+    """Those that are no secret, by name."""
 
 
 def load_task(db: sqlite3.Connection) -> TaskRow | None:
@@ -136,8 +138,13 @@ def end_session(tx: sqlite3.Connection, session_id: int, *, outcome: str, now: f
 
 def last_session(db: sqlite3.Connection) -> Session | None:
     """The newest session."""
-    row = db.execute("SELECT id, started_at, ended_at, pid, host, outcome FROM session ORDER BY id DESC").fetchone()
-    return Session(*row) if row else None
+    row = db.execute(
+        "SELECT id, started_at, ended_at, pid, host, outcome, settings FROM session ORDER BY id DESC LIMIT 1"
+    ).fetchone()
+    if row is None:
+        return None
+    session_id, started_at, ended_at, pid, host, outcome, settings = row
+    return Session(session_id, started_at, ended_at, pid, host, outcome, json.loads(settings))
 
 
 def sessions_before(db: sqlite3.Connection, session_id: int) -> int:
