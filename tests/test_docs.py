@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 
+from scripts import make_commands_docs
 from scripts.make_diagrams import ARCHITECTURE, TABLES, diagram, with_diagrams
 from tests.toy import rows_of
 
@@ -70,6 +72,37 @@ def test_the_tasks_in_the_guide_run(tmp_path: Path) -> None:
     assert all(row["definition"] and row["example"] for row in rows)
 
 
+def test_the_commands_on_their_page_run(tmp_path: Path) -> None:
+    """All of them, one after the other, beside the task that the page shows."""
+    page = make_commands_docs.FILE
+    (source,) = blocks(page, "python")
+    (tmp_path / "words.py").write_text(source, encoding="utf-8")
+    (tmp_path / "gpt-batch-api").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m gpt_batch_api "$@"\n')
+    (tmp_path / "gpt-batch-api").chmod(0o755)
+    path = f"{tmp_path}:{Path(sys.executable).parent}:/usr/bin:/bin"
+    lines = "\n".join(blocks(page, "bash"))
+    done = subprocess.run(
+        ["bash", "-e", "-c", lines],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": path},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    shown = re.search(r"((?:^    .*\n)+)\nRows, states", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert shown is not None
+    assert textwrap.dedent(shown[1]) in done.stdout
+    assert all(len(row["definition"]) > 3 for row in rows_of(tmp_path / "tasks", "words"))
+    assert len((tmp_path / "words.csv").read_text(encoding="utf-8").splitlines()) == 4
+
+
+def test_the_reference_of_commands_comes_from_the_parsers() -> None:
+    text = make_commands_docs.FILE.read_text(encoding="utf-8")
+    assert make_commands_docs.with_reference(text) == text, "run python -m scripts.make_commands_docs"
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_between_documents_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text(encoding="utf-8")):
@@ -79,15 +112,15 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_flag_that_a_document_names_exists(document: Path) -> None:
     """A flag that was renamed must not live on in the documents."""
+    from gpt_batch_api.cli.main import COMMANDS
+    from gpt_batch_api.cli.main import make_parser as make_command_parser
     from gpt_batch_api.cli.options import add_settings, make_parser
     from tests.crash.command import make_parser as make_crash_parser
 
     parser = make_parser()
     add_settings(parser)
-    known = {
-        flag for each in (parser, make_crash_parser()) for action in each._actions for flag in action.option_strings
-    }
-    known |= {"--version", "--json", "--help", "--db", "--plan", "--port", "--host", "--seed", "--time_scale"}
-    known |= {"--until_stdin_closes", "--quiet", "--check", "--speed", "--all", "--input"}
+    parsers = [parser, make_crash_parser(), *map(make_command_parser, COMMANDS)]
+    known = {flag for each in parsers for action in each._actions for flag in action.option_strings}
+    known |= {"--version", "--quiet", "--check", "--speed", "--all", "--input"}
     for flag in re.findall(r"(?<![\w-])--[a-z][a-z_0-9]+(?![\w-])", document.read_text(encoding="utf-8")):
         assert flag in known, f"{document.name} names {flag}"
