@@ -21,7 +21,7 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
     "script": ("task_prefix", "task_dir", "model", "temperature", "top_p", "max_completion_tokens", "opinions_min",
                "opinions_max", "confidence"),
     "general": ("dryrun", "endpoint"),
-    "task": ("postprocess_output", "reinit_meta"),
+    "task": ("postprocess_output",),
     "requester": ("autocreate_working_dir", "lock_timeout", "lock_poll_interval", "lock_status_interval",
                   "token_estimator_warn", "max_retries", "auto_parse"),
     "costs": (),
