@@ -83,7 +83,7 @@ class TaskManager:
     - *Sample state* is a small JSON document (or dataclass) about one sample: only what later answers of the same sample
       need. It must follow from the sample's answers alone, so that replaying them rebuilds it.
     - *Output rows* belong to one sample and are complete in themselves. Emit each row once, when it is final; rows are
-      never changed afterwards, only taken back together with their sample by a wipe.
+      never changed afterwards, only taken back together with their sample by a wipe or a reprocess.
     - *Request metadata* (`meta`) is small JSON that comes back with the answer: what you need to process it and cannot
       read off the answer or the sample key.
     - `process_result` depends on nothing but the result, the sample and fixed inputs: answers come in any order.

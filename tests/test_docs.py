@@ -6,10 +6,12 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 
+from scripts import make_commands_docs
 from scripts.make_diagrams import ARCHITECTURE, TABLES, diagram, with_diagrams
 from scripts.make_monitoring_docs import MONITORING, table, with_table
 from scripts.make_reference import REFERENCE_FILE, reference_text
@@ -132,6 +134,37 @@ def test_the_self_check_of_the_guide_passes_for_the_page_of_the_readme(form: int
     assert f"{(1, 4)[form]} passed" in done.stdout
 
 
+def test_the_commands_on_their_page_run(tmp_path: Path) -> None:
+    """All of them, one after the other, beside the task that the page shows."""
+    page = make_commands_docs.FILE
+    (source,) = blocks(page, "python")
+    (tmp_path / "words.py").write_text(source, encoding="utf-8")
+    (tmp_path / "gpt-batch-api").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m gpt_batch_api "$@"\n')
+    (tmp_path / "gpt-batch-api").chmod(0o755)
+    path = f"{tmp_path}:{Path(sys.executable).parent}:/usr/bin:/bin"
+    lines = "\n".join(blocks(page, "bash"))
+    done = subprocess.run(
+        ["bash", "-e", "-c", lines],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": path},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    shown = re.search(r"((?:^    .*\n)+)\nRows, states", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert shown is not None
+    assert textwrap.dedent(shown[1]) in done.stdout
+    assert all(len(row["definition"]) > 3 for row in rows_of(tmp_path / "tasks", "words"))
+    assert len((tmp_path / "words.csv").read_text(encoding="utf-8").splitlines()) == 4
+
+
+def test_the_reference_of_commands_comes_from_the_parsers() -> None:
+    text = make_commands_docs.FILE.read_text(encoding="utf-8")
+    assert make_commands_docs.with_reference(text) == text, "run python -m scripts.make_commands_docs"
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_between_documents_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text(encoding="utf-8")):
@@ -150,8 +183,7 @@ def test_every_flag_that_a_document_names_exists(document: Path) -> None:
     add_settings(parser)
     parsers = [parser, make_crash_parser(), *map(make_command_parser, COMMANDS)]
     known = {flag for each in parsers for action in each._actions for flag in action.option_strings}
-    known |= {"--version", "--json", "--help", "--db", "--plan", "--port", "--host", "--seed", "--time_scale"}
-    known |= {"--until_stdin_closes", "--quiet", "--check", "--speed", "--all", "--input", "--from"}
+    known |= {"--version", "--quiet", "--check", "--speed", "--all", "--input"}
     for flag in re.findall(r"(?<![\w-])--[a-z][a-z_0-9]+(?![\w-])", document.read_text(encoding="utf-8")):
         assert flag in known, f"{document.name} names {flag}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 
-from gpt_batch_api.cli.options import SettingsHelp, add_chosen_settings, settings_from_args
+from gpt_batch_api.cli.options import add_chosen_settings, settings_from_args
 from gpt_batch_api.cli.tasks import add_task_arguments, print_documents, workplaces
 
 _SETTINGS: dict[str, tuple[str, ...]] = {"limits": (), "costs": (), "extra": ("price_file", "strict_budget")}
@@ -13,7 +13,6 @@ _SETTINGS: dict[str, tuple[str, ...]] = {"limits": (), "costs": (), "extra": ("p
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = SettingsHelp
     parser.description = (
         "Tell requests, tokens, cost in batches and by direct calls, batches and time of what is not done yet. "
         "It knows what the store knows; the flag --estimate of a task's own command asks its generator too."

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Protocol, cast
 
 from gpt_batch_api import __version__
+from gpt_batch_api.cli import options
 from gpt_batch_api.domain.errors import GPTBatchError, InternalError
 
 COMMANDS = {
@@ -44,12 +45,12 @@ class Command(Protocol):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns its exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    overview = make_overview()
-    name = overview.parse_args(argv[:1]).name
-    if name is None:
-        overview.print_help()
-        return 0
     try:
+        overview = make_overview()
+        name = overview.parse_args(argv[:1]).name
+        if name is None:
+            overview.print_help()
+            return 0
         return command(name).run(make_parser(name).parse_args(argv[1:]))
     except InternalError:
         raise
@@ -65,11 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_overview() -> argparse.ArgumentParser:
     """The parser that knows which commands there are."""
-    parser = argparse.ArgumentParser(
+    parser = options.make_parser(
         prog="gpt-batch-api",
         description="Run huge LLM jobs through the OpenAI Batch API, safely restartable at every moment.",
         epilog="Tasks themselves are run by their scripts; try: python -m gpt_batch_api.task_manager_demo --help",
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"gpt-batch-api {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="name")
@@ -79,12 +79,8 @@ def make_overview() -> argparse.ArgumentParser:
 
 
 def make_parser(name: str) -> argparse.ArgumentParser:
-    """The parser of one command. What is typed wrong is an error in one line."""
-    from gpt_batch_api.cli.options import make_parser as make_settings_parser
-
-    parser = make_settings_parser(
-        prog=f"gpt-batch-api {name}", description=COMMANDS[name], formatter_class=argparse.HelpFormatter
-    )
+    """The parser of one command."""
+    parser = options.make_parser(prog=f"gpt-batch-api {name}", description=COMMANDS[name])
     command(name).add_arguments(parser)
     return parser
 

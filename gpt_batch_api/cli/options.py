@@ -153,7 +153,20 @@ class SettingsParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         told = re.sub(r"\bsk-\S+", "sk-…", message)  # a key after a mistyped flag
-        raise SettingError(f"{told}. {_meant(message) or f'See {self.prog} --help.'}")
+        raise SettingError(f"{told}. {self._meant(message) or f'See {self.prog} --help.'}")
+
+    def _meant(self, message: str) -> str:
+        """Which flag is meant where *message* is about one that is not known."""
+        from difflib import get_close_matches
+
+        if not message.startswith("unrecognized arguments"):
+            return ""
+        known = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
+        for word in message.split():
+            typed = word.partition("=")[0].rstrip(":").replace("-", "_")
+            if word.startswith("--") and (close := get_close_matches(f"--{typed.lstrip('_')}", known, n=1)):
+                return f"Did you mean {close[0]}?"
+        return ""
 
 
 def default_text(option: Option, default: Any) -> str:
@@ -167,17 +180,6 @@ def default_text(option: Option, default: Any) -> str:
     else:
         text = option.text(default)
     return ", else ".join(filter(None, (f"${option.env}" if option.env else "", text if text != "–" else "")))
-
-
-def _meant(message: str) -> str:
-    """Which flag is meant where *message* is about one that is not known."""
-    from difflib import get_close_matches
-
-    flags = [word.partition("=")[0].rstrip(":").replace("-", "_") for word in message.split() if word.startswith("--")]
-    for name in (flag.lstrip("_") for flag in flags):
-        if name not in by_name(Settings) and (close := get_close_matches(name, by_name(Settings), n=1)):
-            return f"Did you mean --{close[0]}?"
-    return ""
 
 
 def _refuse_unknown_groups(groups: Collection[str]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gpt_batch_api.cli.asking import agreed
-from gpt_batch_api.cli.options import SettingsHelp, add_chosen_settings, settings_from_args
+from gpt_batch_api.cli.options import add_chosen_settings, settings_from_args
 from gpt_batch_api.cli.selecting import add_selection, selection_from
 from gpt_batch_api.domain.ending import Ending, Over
 from gpt_batch_api.domain.selection import Selection
@@ -21,7 +21,7 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
     "script": ("task_prefix", "task_dir", "model", "temperature", "top_p", "max_completion_tokens", "opinions_min",
                "opinions_max", "confidence"),
     "general": ("dryrun", "endpoint"),
-    "task": ("postprocess_output", "reinit_meta"),
+    "task": ("postprocess_output",),
     "requester": ("autocreate_working_dir", "lock_timeout", "lock_poll_interval", "lock_status_interval",
                   "token_estimator_warn", "max_retries", "auto_parse"),
     "costs": (),
@@ -31,7 +31,6 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = SettingsHelp
     parser.description = (
         "Show stored answers to the present code of a task once more: samples, rows and follow-ups are made anew, without "
         "a call and without cost. What would change is told first; it is done with --yes, or when you say so. The flag "

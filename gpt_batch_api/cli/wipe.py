@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from gpt_batch_api.cli.asking import agreed
-from gpt_batch_api.cli.options import SettingsHelp, add_chosen_settings, settings_from_args
+from gpt_batch_api.cli.options import add_chosen_settings, settings_from_args
 from gpt_batch_api.cli.tasks import add_task_arguments, one_workplace
 from gpt_batch_api.domain.ending import Ending
 from gpt_batch_api.domain.settings import Settings
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = SettingsHelp
     parser.description = (
         "CAUTION: forget part of a task. What would be lost is told first; it is done with --yes, or when you say so. The "
         "task's code is not needed: answers that are to be shown to it again wait for the next run. The server is asked "

@@ -626,7 +626,7 @@ def _check_wipes(settings: Settings) -> None:
 
 def _check_reprocess(settings: Settings) -> None:
     """Only one of them can be meant: a wipe forgets answers, a reprocess uses them, an estimate changes nothing."""
-    for name in ("wipe_requests", "wipe_failed", "wipe_task", "estimate"):
+    for name in ("wipe_requests", "wipe_failed", "wipe_task", "reinit_meta", "estimate"):
         if settings.extra.reprocess and settings.value(name):
             raise SettingError(
                 f"reprocess is on, but {name} is on too. Leave one out: each is done by itself.", "reprocess", name

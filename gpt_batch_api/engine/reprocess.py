@@ -124,7 +124,7 @@ def _looking(
 ) -> Iterator[Context]:
     if not workplace.store.exists():
         raise UserError(f"There is no task {workplace.prefix!r} in {workplace.folder}: it has no answers yet.")
-    settings = settings.replace(dedupe=False, reinit_meta=False)
+    settings = settings.replace(dedupe=False)  # whose index is made by those who write
     with explained(workplace.store), closing(connect_readonly(workplace.store)) as db:
         store = Store(workplace.store, db=db)
         if not tasks.has_begun(db):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from fractions import Fraction
 from typing import Any
@@ -13,6 +13,7 @@ from gpt_batch_api.domain.words import count
 from gpt_batch_api.monitor.facts import Facts
 from gpt_batch_api.monitor.figures import ON_SERVER
 from gpt_batch_api.monitor.summary import advice, suggestions, summary_lines
+from gpt_batch_api.monitor.waiting import waits
 from gpt_batch_api.planning.admission import Limits
 from gpt_batch_api.pricing.cost import dollars
 from gpt_batch_api.store.batches import BatchRow
@@ -23,11 +24,26 @@ from gpt_batch_api.tokens.calibrate import Suggestion
 MOST_KINDS = 5
 """So many kinds of requests are told of in the status at most, those with the most answers; a document has all."""
 
+MOST_WAITS = 8
+
 
 def status_lines(facts: Facts, *, prefix: str) -> list[str]:
     """The status of a task for people: the summary, and then what stands behind it."""
-    details = (line for part in (_under_way, _batches, _advice, _spending, _limits, _failures) for line in part(facts))
-    return [*summary_lines(facts, prefix=prefix), *details]
+    parts = (_under_way, _batches, _waits, _advice, _spending, _limits, _failures)
+    return [*summary_lines(facts, prefix=prefix), *(line for part in parts for line in part(facts))]
+
+
+def total_line(snapshots: Sequence[Snapshot]) -> str:
+    """Several tasks in one line."""
+    complete = sum(snapshot.task.complete for snapshot in snapshots)
+    on_server = sum(len(each.batches_in(BatchState.PUSHING, BatchState.REMOTE, BatchState.ENDED)) for each in snapshots)
+    spent, reserved = (
+        sum(getattr(each.booked, name) for each in snapshots) for name in ("spent_pico", "reserved_pico")
+    )
+    return (
+        f"{count(len(snapshots), 'task')}, {complete:,} complete; {count(on_server, 'batch')} on the server; "
+        f"{dollars(spent)} spent, {dollars(reserved)} reserved"
+    )
 
 
 def status_document(facts: Facts, *, prefix: str) -> dict[str, Any]:
@@ -51,6 +67,7 @@ def status_document(facts: Facts, *, prefix: str) -> dict[str, Any]:
             "active": [_batch_document(batch) for batch in snapshot.active],
             "failed": [batch.id for batch in snapshot.failures],
         },
+        "waits": [{"what": found.what, "for": list(found.reasons)} for found in waits(snapshot, facts.settings)],
         "direct": {"failed_groups": [group.id for group in snapshot.failed_groups]},
         "tokens": {
             "input": answered.input_tokens,
@@ -131,6 +148,14 @@ def _batches(facts: Facts) -> Iterator[str]:
             f"             batch {batch.id}: {batch.state}, {count(batch.load.requests, 'request')}{done}, "
             f"{batch.load.input_tokens:,} tokens, {dollars(batch.load.cost_pico)} ({where})"
         )
+
+
+def _waits(facts: Facts) -> Iterator[str]:
+    found = waits(facts.snapshot, facts.settings)
+    for waiting in found[:MOST_WAITS]:
+        yield f"  waits      {waiting.what} for {'; '.join(waiting.reasons)}"
+    if len(found) > MOST_WAITS:
+        yield f"             … and {len(found) - MOST_WAITS:,} more"
 
 
 def _advice(facts: Facts) -> Iterator[str]:

@@ -120,10 +120,13 @@ def test_no_request_that_fits_is_a_line(folder: Path) -> None:
     assert (shown.returncode, shown.stdout) == (0, "No request fits.\n")
 
 
-def test_a_wrong_time_is_a_usage_error(folder: Path) -> None:
+def test_a_wrong_time_is_one_line_and_exit_1(folder: Path) -> None:
     shown = command("inspect", "--since", "tomorrow", folder=folder)
-    assert shown.returncode == 2
-    assert "'tomorrow' is no time such as 2026-12-01 or 2026-12-01T06:00" in shown.stderr
+    assert shown.returncode == 1
+    assert shown.stderr == (
+        "error: argument --since: 'tomorrow' is no time such as 2026-12-01 or 2026-12-01T06:00. "
+        "See gpt-batch-api inspect --help.\n"
+    )
 
 
 def test_several_tasks_in_a_folder_must_be_told_apart(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from gpt_batch_api.cli.main import main as command
 from gpt_batch_api.domain.clock import HurriedClock, SystemClock
 from gpt_batch_api.engine.session import Seams
 from gpt_batch_api.task_manager import (
@@ -68,6 +69,12 @@ def wipe_requests(folder: Path, url: str) -> int:
 def wipe_with_lagging_lists(folder: Path, url: str) -> int:
     """Forget what is under way where lists show new things late, then run to the end."""
     return two_batches(folder, url, wipe_requests=True, list_lag_wait=3.0)
+
+
+def wipe_by_command(folder: Path, url: str) -> int:
+    """The same by a command that does not know the task's code."""
+    words = ("--client_base_url", url, "--openai_api_key", "sk-test", "--list_lag_wait", "0.2", "--yes")
+    return command(["wipe", "requests", "--task_dir", str(folder), *words]) or two_batches(folder, url)
 
 
 def whole(folder: Path, url: str) -> int:

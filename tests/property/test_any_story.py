@@ -1,4 +1,5 @@
-"""Any story of a task, told by chance: runs of all kinds, kills, wipes, bad weather, bad code of the user.
+"""Any story of a task, told by chance: runs of all kinds, kills, wipes, stored answers shown again, bad
+weather, bad code of the user.
 
 Each step is a real process against a real server. After each, what must always hold is looked at; at the end the weather
 clears, the task is run until it is done, and then every sample has its row or the reason why it has none, and the books
@@ -101,7 +102,9 @@ MANNERS = st.fixed_dictionaries(
         "dryrun": st.sampled_from([False, False, True]),
         "process_failed_batches": st.sampled_from([0, 1, -1]),
         "retry_fatal_requests": st.booleans(),
-        "wipe": st.sampled_from([None, None, None, None, "wipe_requests", "wipe_failed", "wipe_task"]),
+        "takes_back": st.sampled_from(
+            [None, None, None, None, "reprocess", "reprocess", "wipe_requests", "wipe_failed", "wipe_task"]
+        ),
     },
 )
 KILLS = st.sampled_from([None, None]) | st.integers(1, 70)
@@ -163,10 +166,10 @@ class Story(RuleBasedStateMachine):
     @rule(manner=MANNERS, kill_at=KILLS)
     def run_it(self, manner: dict[str, Any], kill_at: int | None) -> None:
         """Run in some manner, perhaps killed at some edge."""
-        values = {name: value for name, value in manner.items() if name != "wipe"}
-        wipe = manner.get("wipe")
-        if wipe is not None:
-            values[wipe] = True
+        values = {name: value for name, value in manner.items() if name != "takes_back"}
+        takes_back = manner.get("takes_back")
+        if takes_back is not None:
+            values |= {takes_back: True, "yes": True}
         self.play(values, kill_at=kill_at)
 
     # ------------------------------------------------------------ what always holds

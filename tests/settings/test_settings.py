@@ -389,3 +389,10 @@ def test_a_wipe_and_only_process_are_two_runs(wipe: str) -> None:
     settings(**{wipe: True, "run": False})
     settings(only_process=True)
     assert refusal(**{wipe: True, "only_process": True}).startswith(f"{wipe} is on, but only_process")
+
+
+@pytest.mark.parametrize("name", ["wipe_requests", "wipe_failed", "wipe_task", "reinit_meta", "estimate"])
+def test_a_reprocess_is_done_by_itself(name: str) -> None:
+    """Only one of the two can be meant."""
+    with pytest.raises(SettingError, match=f"reprocess is on, but {name} is on too"):
+        Settings.from_values({"reprocess": True, name: True})

@@ -1,0 +1,89 @@
+"""What is the same for all commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gpt_batch_api import __version__
+from gpt_batch_api.cli.main import COMMANDS, main
+from tests.cli.rig import ROOT, command
+from tests.toy import ToyTask
+
+
+def test_without_a_command_all_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert all(f"{name} {line}" in shown for name, line in COMMANDS.items())
+
+
+def test_the_version_is_told(tmp_path: Path) -> None:
+    assert command("--version", folder=tmp_path).stdout == f"gpt-batch-api {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["stat"], "invalid choice: 'stat'"),
+        (["status", "--task_dri", "."], "unrecognized arguments: --task_dri .. Did you mean --task_dir?"),
+        (
+            ["inspect", "--limit", "few"],
+            "argument --limit: invalid int value: 'few'. See gpt-batch-api inspect --help.",
+        ),
+        (["wipe"], "the following arguments are required: what. See gpt-batch-api wipe --help."),
+        (["estimate", "--max_batch_requests", "-1"], "max_batch_requests is -1"),
+    ],
+)
+def test_a_mistyped_argument_is_one_line_and_exit_1(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert message in told
+    assert len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["status", "estimate", "inspect", "doctor", "export", "wipe"])
+def test_a_task_that_is_not_there_is_one_line_and_exit_1(name: str, tmp_path: Path) -> None:
+    more = {"export": ["out.csv"], "wipe": ["requests"]}.get(name, [])
+    done = command(name, *more, folder=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: There are no tasks in tasks. Name their folder with --task_dir.\n"
+
+
+@pytest.mark.parametrize("name", ["inspect", "export", "wipe"])
+def test_a_store_without_a_task_is_one_line_and_exit_1(name: str, tmp_path: Path, tasks: Path) -> None:
+    """As it is for a moment when a run begins."""
+    from gpt_batch_api.store.connection import Store
+
+    Store.open(ToyTask(task_dir=tasks).workplace.store).close()
+    more = {"export": ["out.csv"], "wipe": ["requests"]}.get(name, [])
+    done = command(name, *more, folder=tmp_path)
+    assert done.returncode == 1
+    assert "has not begun" in done.stderr
+
+
+def test_the_sandbox_tells_a_person_how_to_use_it(tmp_path: Path) -> None:
+    """In a pipe it prints one JSON line (`tests/processes`); at a terminal a line to type as well. Ctrl+C ends it."""
+    parent, child = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gpt_batch_api", "sandbox"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        stdout=child,
+    )
+    with os.fdopen(parent, encoding="utf-8") as terminal:
+        facts, use = json.loads(terminal.readline()), terminal.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+        os.close(child)
+    assert use == f"Use it with:  export OPENAI_BASE_URL={facts['url']} OPENAI_API_KEY=sandbox\n"
