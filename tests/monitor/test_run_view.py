@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from rich.text import Text
 
 from gpt_batch_api.domain.events import Event, SessionEnded
 from gpt_batch_api.domain.settings import Settings
+from gpt_batch_api.monitor.below import AboveStream, Below
 from gpt_batch_api.monitor.run_view import RunView
 from gpt_batch_api.sandbox.child import SandboxProcess
 from tests.store.rig import Desk, desk_at
@@ -93,3 +96,29 @@ def test_a_store_that_cannot_be_read_is_no_trouble(tmp_path: Path, log: pytest.L
         with desk_at(path) as desk:
             desk.add("a")
             until(lambda: log.messages)
+
+
+def test_a_stream_above_the_view_is_a_stream_like_any_other() -> None:
+    """User code may want its buffer, its name, or whether it can be written to; later it goes where it went before."""
+    original = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    stream = AboveStream(Below(original, color=False), original)
+    assert stream.writable()
+    assert stream.buffer is original.buffer
+    stream.write("one\n")
+    stream.release()
+    stream.write("two")
+    stream.flush()
+    assert original.buffer.getvalue() == b"one\ntwo"
+
+
+def test_ten_thousand_log_lines_do_not_draw_the_view_again() -> None:
+    """It is taken away for the first of them, and stands again with the next drawing."""
+    terminal = io.StringIO()
+    below = Below(terminal, color=False)
+    below.show([Text("the view")])
+    for number in range(10_000):
+        below.above(f"line {number}\n")
+    assert not below.stands
+    below.show([Text("the view")])
+    assert terminal.getvalue().count("the view") == 2
+    assert terminal.getvalue().count("\033[J") == 1
