@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyte
 import pytest
 from rich.text import Text
 
@@ -122,3 +125,41 @@ def test_ten_thousand_log_lines_do_not_draw_the_view_again() -> None:
     below.show([Text("the view")])
     assert terminal.getvalue().count("the view") == 2
     assert terminal.getvalue().count("\033[J") == 1
+
+
+def test_nothing_is_drawn_while_half_a_line_stands() -> None:
+    """A prompt, another progress bar: the view comes back when the line is over."""
+    terminal = io.StringIO()
+    below = Below(terminal, color=False)
+    below.above("Shall I go on? ")
+    below.show([Text("the view")])
+    assert terminal.getvalue() == "Shall I go on? "
+    below.above("yes\n")
+    below.show([Text("the view")])
+    assert terminal.getvalue() == "Shall I go on? yes\nthe view\n"
+
+
+class Window(io.StringIO):
+    """A terminal that keeps what is written."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_view_is_taken_away_at_the_end(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if nothing is logged any more; standard output is what it was."""
+    window = Window()
+    monkeypatch.setattr(sys, "stdout", window)
+    monkeypatch.setenv("TERM", "xterm")
+    with view(desk.store.path):
+        until(lambda: "requests  0 of 0 done" in _screen(window))
+    assert _screen(window).strip() == ""
+    assert sys.stdout is window
+
+
+def _screen(window: Window) -> str:
+    screen = pyte.Screen(80, 24)
+    pyte.Stream(screen).feed(re.sub(r"(?<!\r)\n", "\r\n", window.getvalue()))
+    return "\n".join(line.rstrip() for line in screen.display)
