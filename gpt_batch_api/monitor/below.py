@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from io import TextIOBase
-from typing import TYPE_CHECKING, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -93,16 +93,19 @@ class Below:
             self._stream.flush()
 
     def _drawn(self, line: Text) -> str:
+        """*line* as it is written; what the terminal's encoding has not becomes a question mark."""
+        encoding = self._stream.encoding or "utf-8"
+        return self._styled(line).encode(encoding, "replace").decode(encoding)
+
+    def _styled(self, line: Text) -> str:
         if not self._color:
             return line.plain
         if self._console is None:
             from rich.console import Console
 
             self._console = Console(force_terminal=True, color_system="standard")
-        console = self._console
-        return "".join(
-            segment.style.render(segment.text) if segment.style else segment.text for segment in line.render(console)
-        )
+        segments = line.render(self._console)
+        return "".join(segment.style.render(segment.text) if segment.style else segment.text for segment in segments)
 
 
 class AboveStream(TextIOBase):
@@ -122,6 +125,9 @@ class AboveStream(TextIOBase):
         """From now on everything goes where it went before; somebody may have kept this stream."""
         self._below = None
 
+    def writable(self) -> bool:
+        return True
+
     def flush(self) -> None:
         self._original.flush()
 
@@ -134,6 +140,10 @@ class AboveStream(TextIOBase):
     @property
     def encoding(self) -> str:  # type: ignore[override]
         return self._original.encoding
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else a stream has (`buffer`, `reconfigure`), as it is."""
+        return getattr(self._original, name)
 
 
 class Diversion:

@@ -30,6 +30,7 @@ DRAW_S = 0.25
 """How soon the view stands again after log lines, and in a window of another size."""
 LINE_S = 60.0
 """How often a log is told how far the task is."""
+LONGEST_GOODBYE_S = 5.0
 
 
 class RunView:
@@ -70,11 +71,14 @@ class RunView:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop()
-        if self._below is not None:
-            with contextlib.suppress(OSError):  # the terminal is gone
-                self._below.clear()
-        if self._diversion is not None:
-            with contextlib.suppress(OSError):
+        try:
+            if self._thread is not None:
+                self._thread.join(LONGEST_GOODBYE_S)  # or it might draw once more
+            if self._below is not None:
+                with contextlib.suppress(OSError):  # the terminal is gone
+                    self._below.clear()
+        finally:
+            if self._diversion is not None:
                 self._diversion.stop()
 
     def __call__(self, event: Event) -> None:

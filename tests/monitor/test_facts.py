@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from gpt_batch_api.domain.outcome import Usage
 from gpt_batch_api.domain.settings import Settings
+from gpt_batch_api.domain.states import RequestState
 from gpt_batch_api.monitor.facts import Facts, facts_of, settings_of
 from gpt_batch_api.monitor.figures import FAMILIES, FIGURES
 from gpt_batch_api.sandbox.child import SandboxProcess
@@ -39,6 +42,21 @@ def test_every_figure_is_what_its_rows_say(desk: Desk) -> None:
     """In the middle of a task, with requests and batches in many states."""
     scene(desk)
     assert from_rows(facts(desk)) == pytest.approx(recounted(desk.db), rel=1e-12)
+
+
+def test_details_of_tokens_are_what_the_answers_say(desk: Desk) -> None:
+    """Cached, written to the cache, reasoning; also after some of the answers were wiped."""
+    ids = desk.add("a", "b")
+    batch_id = desk.seal(ids)
+    desk.push(batch_id)
+    desk.end(batch_id)
+    usage = Usage(input_tokens=50, cached_tokens=20, cache_write_tokens=5, output_tokens=9, reasoning_tokens=4)
+    desk.settle(batch_id, [replace(good(request_id), usage=usage) for request_id in ids])
+    details = ("tokens/cached", "tokens/cache_write", "tokens/reasoning")
+    assert [facts(desk)[name] for name in details] == [40, 10, 8]
+    desk.hand({ids[0]: RequestState.SUCCEEDED, ids[1]: RequestState.FAILED})
+    desk.wipe("failed")
+    assert [facts(desk)[name] for name in details] == [20, 5, 4]
 
 
 def test_an_empty_task_has_figures_too(desk: Desk) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyte
 import pytest
+from rich.text import Text
 
 from gpt_batch_api.domain.events import Event, SessionEnded
 from gpt_batch_api.domain.settings import Settings
+from gpt_batch_api.monitor.below import AboveStream, Below
 from gpt_batch_api.monitor.run_view import RunView
 from gpt_batch_api.sandbox.child import SandboxProcess
 from tests.store.rig import Desk, desk_at
@@ -93,3 +99,67 @@ def test_a_store_that_cannot_be_read_is_no_trouble(tmp_path: Path, log: pytest.L
         with desk_at(path) as desk:
             desk.add("a")
             until(lambda: log.messages)
+
+
+def test_a_stream_above_the_view_is_a_stream_like_any_other() -> None:
+    """User code may want its buffer, its name, or whether it can be written to; later it goes where it went before."""
+    original = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    stream = AboveStream(Below(original, color=False), original)
+    assert stream.writable()
+    assert stream.buffer is original.buffer
+    stream.write("one\n")
+    stream.release()
+    stream.write("two")
+    stream.flush()
+    assert original.buffer.getvalue() == b"one\ntwo"
+
+
+def test_ten_thousand_log_lines_do_not_draw_the_view_again() -> None:
+    """It is taken away for the first of them, and stands again with the next drawing."""
+    terminal = io.StringIO()
+    below = Below(terminal, color=False)
+    below.show([Text("the view")])
+    for number in range(10_000):
+        below.above(f"line {number}\n")
+    assert not below.stands
+    below.show([Text("the view")])
+    assert terminal.getvalue().count("the view") == 2
+    assert terminal.getvalue().count("\033[J") == 1
+
+
+def test_nothing_is_drawn_while_half_a_line_stands() -> None:
+    """A prompt, another progress bar: the view comes back when the line is over."""
+    terminal = io.StringIO()
+    below = Below(terminal, color=False)
+    below.above("Shall I go on? ")
+    below.show([Text("the view")])
+    assert terminal.getvalue() == "Shall I go on? "
+    below.above("yes\n")
+    below.show([Text("the view")])
+    assert terminal.getvalue() == "Shall I go on? yes\nthe view\n"
+
+
+class Window(io.StringIO):
+    """A terminal that keeps what is written."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_view_is_taken_away_at_the_end(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if nothing is logged any more; standard output is what it was."""
+    window = Window()
+    monkeypatch.setattr(sys, "stdout", window)
+    monkeypatch.setenv("TERM", "xterm")
+    with view(desk.store.path):
+        until(lambda: "requests  0 of 0 done" in _screen(window))
+    assert _screen(window).strip() == ""
+    assert sys.stdout is window
+
+
+def _screen(window: Window) -> str:
+    screen = pyte.Screen(80, 24)
+    pyte.Stream(screen).feed(re.sub(r"(?<!\r)\n", "\r\n", window.getvalue()))
+    return "\n".join(line.rstrip() for line in screen.display)

@@ -145,6 +145,13 @@ class TestALiveView:
             screen.process.wait(60)
         assert query(tasks, "SELECT complete FROM task") == [(1,)]
 
+    def test_a_terminal_that_does_not_know_a_character_gets_a_question_mark(
+        self, stuck: SandboxProcess, tasks: Path
+    ) -> None:
+        """In the view; the run is none the wiser."""
+        with terminal(*job(stuck, tasks), environment={"PYTHONIOENCODING": "ascii", "NO_COLOR": "1"}) as screen:
+            screen.until(lambda: "?? toy Job" in screen.text)
+
     def test_no_color_means_none(self, stuck: SandboxProcess, tasks: Path) -> None:
         """The view stands there all the same."""
         with terminal(*job(stuck, tasks), environment={"NO_COLOR": "1"}) as screen:
