@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from gpt_batch_api.sandbox.child import SandboxProcess
 from tests.monitor.recount import ONE_BY_ONE
@@ -53,8 +54,8 @@ def track(
             sys.executable,
             "-m",
             "tests.monitor.tracked",
-            *flags,
             *(f"--{name}={value}" for name, value in quick.items()),
+            *flags,
         ],
         cwd=folder,
         env={name: value for name, value in environment.items() if value},
@@ -251,6 +252,15 @@ class TestOnline:
         if moment == "file_stream":
             (run,) = written(tmp_path / "tracked")
             assert last_look(run)["requests/succeeded"] == Tracked.count
+
+
+def test_who_only_waits_for_the_task_logs_nothing(server: SandboxProcess, tmp_path: Path) -> None:
+    """Another process owns the task, and logs it."""
+    track(server, tmp_path, "--no_wandb")
+    with FileLock(tmp_path / "tasks" / "toy.lock"):
+        done = track(server, tmp_path, "--wandb", "--lock_timeout=0.5", "--lock_status_interval=0.1", ends=1)
+    assert "Waiting for this task" in done.stdout
+    assert not (tmp_path / "wandb").exists()
 
 
 class TestOff:
