@@ -80,12 +80,16 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
 def test_every_flag_that_a_document_names_exists(document: Path) -> None:
     """A flag that was renamed must not live on in the documents."""
     from gpt_batch_api.cli.options import add_settings, make_parser
+    from gpt_batch_api.wandb_configure_view import make_parser as make_view_parser
     from tests.crash.command import make_parser as make_crash_parser
 
     parser = make_parser()
     add_settings(parser)
     known = {
-        flag for each in (parser, make_crash_parser()) for action in each._actions for flag in action.option_strings
+        flag
+        for each in (parser, make_crash_parser(), make_view_parser())
+        for action in each._actions
+        for flag in action.option_strings
     }
     known |= {"--version", "--json", "--help", "--db", "--plan", "--port", "--host", "--seed", "--time_scale"}
     known |= {"--until_stdin_closes", "--quiet", "--check", "--speed", "--all", "--input"}
