@@ -316,15 +316,13 @@ class TaskCompleted(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SessionEnded(Event, kept=False):
-    """The very last that is told, however the session ends; the store is still open. `outcome`: ended, interrupted, error."""
-
-    outcome: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class RunEnded(Event):
     """The process lets the task go. `outcome`: done, work left, stopped, interrupted."""
 
     outcome: str
     reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionEnded(Event, kept=False):
+    """The last word of every run, however it ends. The store is closed next: nobody in this process may look any more."""

@@ -86,7 +86,7 @@ class Tracking:
         if isinstance(event, FiguresLogged):
             self._own |= {OWN + name: value for name, value in event.figures.items()}
         if isinstance(event, SessionEnded):
-            self._look(table=True)
+            self._look(table=True)  # the last chance: the store is closed as soon as this returns
         elif isinstance(event, BatchSettled):
             self._look(batch=event.batch, table=time.monotonic() >= self._table_due_at)
         elif time.monotonic() >= self._due_at:
