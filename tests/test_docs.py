@@ -177,11 +177,12 @@ def test_every_flag_that_a_document_names_exists(document: Path) -> None:
     from gpt_batch_api.cli.main import COMMANDS
     from gpt_batch_api.cli.main import make_parser as make_command_parser
     from gpt_batch_api.cli.options import add_settings, make_parser
+    from gpt_batch_api.wandb_configure_view import make_parser as make_view_parser
     from tests.crash.command import make_parser as make_crash_parser
 
     parser = make_parser()
     add_settings(parser)
-    parsers = [parser, make_crash_parser(), *map(make_command_parser, COMMANDS)]
+    parsers = [parser, make_crash_parser(), make_view_parser(), *map(make_command_parser, COMMANDS)]
     known = {flag for each in parsers for action in each._actions for flag in action.option_strings}
     known |= {"--version", "--quiet", "--check", "--speed", "--all", "--input"}
     for flag in re.findall(r"(?<![\w-])--[a-z][a-z_0-9]+(?![\w-])", document.read_text(encoding="utf-8")):

@@ -340,3 +340,8 @@ class RunEnded(Event):
 
     outcome: str
     reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionEnded(Event, kept=False):
+    """The last word of every run, however it ends. The store is closed next: nobody in this process may look any more."""

@@ -162,7 +162,7 @@ def _session_end(context: Context) -> Iterator[None]:
     finally:
         with contextlib.suppress(StoreError), context.store.transaction() as tx:
             tasks.end_session(tx, context.session_id, outcome=outcome, now=context.clock.now())
-        _announce(context.listeners, SessionEnded(outcome=outcome))
+        context.tell(SessionEnded())
 
 
 def begin_session(store: Store, settings: Settings, *, seams: Seams) -> int:

@@ -23,7 +23,7 @@ logger = logging.getLogger("gpt_batch_api")
 QUEUE = 500
 """So many looks wait for a slow tracker at most."""
 END_WAIT_S = 5.0
-"""How long the end of a run waits for what the tracker has not taken yet."""
+"""How long the end of a run waits for what the tracker has not taken yet, or for the tracker to be there at all."""
 
 
 @dataclass(frozen=True)

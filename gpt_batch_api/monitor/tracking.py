@@ -56,9 +56,9 @@ def chosen_tracker(settings: Settings) -> Tracker | None:
 
 
 @contextmanager
-def tracking(settings: Settings, workplace: Workplace, *, clock: Clock | None = None) -> Iterator[Tracking]:
+def tracking(settings: Settings, workplace: Workplace) -> Iterator[Tracking]:
     """A listener that logs the run to the tracker that the settings choose, or does nothing if they want none."""
-    found = Tracking(chosen_tracker(settings), settings, workplace, clock=clock or SystemClock())
+    found = Tracking(chosen_tracker(settings), settings, workplace, clock=SystemClock())
     try:
         yield found
     finally:
@@ -86,7 +86,7 @@ class Tracking:
         if isinstance(event, FiguresLogged):
             self._own |= {OWN + name: value for name, value in event.figures.items()}
         if isinstance(event, SessionEnded):
-            self._look(table=True)
+            self._look(table=True)  # the last chance: the store is closed as soon as this returns
         elif isinstance(event, BatchSettled):
             self._look(batch=event.batch, table=time.monotonic() >= self._table_due_at)
         elif time.monotonic() >= self._due_at:

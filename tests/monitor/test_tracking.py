@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from gpt_batch_api.sandbox.child import SandboxProcess
 from tests.monitor.recount import ONE_BY_ONE
@@ -28,7 +29,7 @@ from tests.toy import QUICK, query, rows_of
 ROOT = Path(__file__).parents[2]
 SECRETS = {"OPENAI_API_KEY": "sk-test-secret", "OPENAI_ORG_ID": "org-secret", "OPENAI_PROJECT_ID": "proj-secret"}
 SLOWER_S = 4.0
-"""How much longer a run may take for the sake of a tracker, on a busy machine; wandb's own time limits are longer."""
+"""How much longer a run may take for the sake of a tracker, besides twice its time: machines are shared and noisy."""
 
 
 def track(
@@ -53,8 +54,8 @@ def track(
             sys.executable,
             "-m",
             "tests.monitor.tracked",
-            *flags,
             *(f"--{name}={value}" for name, value in quick.items()),
+            *flags,
         ],
         cwd=folder,
         env={name: value for name, value in environment.items() if value},
@@ -247,10 +248,19 @@ class TestOnline:
         plain_s, _ = seconds_of(server, tmp_path / "plain", "--no_wandb")
         with wandb_server(silent_after=moment) as wandb:
             tracked_s, _ = seconds_of(server, tmp_path / "tracked", "--wandb", **online(wandb))
-        assert tracked_s < plain_s + 19 + SLOWER_S
+        assert tracked_s < 2 * plain_s + 19 + SLOWER_S
         if moment == "file_stream":
             (run,) = written(tmp_path / "tracked")
             assert last_look(run)["requests/succeeded"] == Tracked.count
+
+
+def test_who_only_waits_for_the_task_logs_nothing(server: SandboxProcess, tmp_path: Path) -> None:
+    """Another process owns the task, and logs it."""
+    track(server, tmp_path, "--no_wandb")
+    with FileLock(tmp_path / "tasks" / "toy.lock"):
+        done = track(server, tmp_path, "--wandb", "--lock_timeout=0.5", "--lock_status_interval=0.1", ends=1)
+    assert "Waiting for this task" in done.stdout
+    assert not (tmp_path / "wandb").exists()
 
 
 class TestOff:
@@ -297,7 +307,7 @@ def port(*, accepts: bool) -> Iterator[str]:
 def seconds_of(server: SandboxProcess, folder: Path, *flags: str, **variables: Any) -> tuple[float, str]:
     folder.mkdir()
     begin = time.monotonic()
-    done = track(server, folder, *flags, **variables)
+    done = track(server, folder, *flags, IN_TIME="1", **variables)
     seconds = time.monotonic() - begin
     assert len(rows_of(folder / "tasks")) == Tracked.count
     return seconds, done.stdout
@@ -336,7 +346,7 @@ class TestTrouble:
             tracked_s, output = seconds_of(
                 server, tmp_path / "tracked", "--wandb", WANDB_API_KEY="k" * 40, WANDB_BASE_URL=address
             )
-        assert tracked_s < plain_s + SLOWER_S
+        assert tracked_s < 2 * plain_s + SLOWER_S
         assert f"wandb logs offline because {address} does not answer" in output
         (run,) = written(tmp_path / "tracked")
         assert last_look(run)["requests/succeeded"] == Tracked.count
@@ -358,7 +368,7 @@ class TestTrouble:
         fakes = tmp_path / "fakes"
         fakes.mkdir()
         (fakes / "wandb.py").write_text(source)
-        done = track(server, tmp_path, "--wandb", PYTHONPATH=f"{fakes}{os.pathsep}{ROOT}")
+        done = track(server, tmp_path, "--wandb", PYTHONPATH=f"{fakes}{os.pathsep}{ROOT}", IN_TIME="1")
         assert len(rows_of(tmp_path / "tasks")) == Tracked.count
         told = [line for line in done.stdout.splitlines() if "WARNING: wandb" in line]
         assert len(told) == 1
