@@ -69,7 +69,7 @@ def make_overview() -> argparse.ArgumentParser:
     parser = options.make_parser(
         prog="gpt-batch-api",
         description="Run huge LLM jobs through the OpenAI Batch API, safely restartable at every moment.",
-        epilog="Tasks themselves are run by their scripts; try: python -m gpt_batch_api.task_manager_demo --help",
+        epilog="Tasks themselves are run by their scripts. Write one: gpt-batch-api new my_task",
     )
     parser.add_argument("--version", action="version", version=f"gpt-batch-api {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="name")

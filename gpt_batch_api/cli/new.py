@@ -9,6 +9,8 @@ import json
 import keyword
 import os
 import re
+import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,8 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
     page.write_text(PAGE.substitute(words), encoding="utf-8")
     test.write_text(TEST.substitute(words), encoding="utf-8")
     print(f"Written: {page}, your task, and {test}, its test. Try them now, without a key:")
-    print(f"  python {page} --sandbox")
-    print(f"  python -m pytest {test}")
+    python = _python()
+    print(f"  {python} {page} --sandbox")
+    print(f"  {python} -m pytest {test}" + ("" if importlib.util.find_spec("pytest") else "    (pip install pytest)"))
     return 0
 
 
@@ -171,7 +174,7 @@ from pydantic import BaseModel, Field
 
 $items
 PROMPT = "Is this positive, negative or neutral? Say why in one sentence."
-"""What the model is asked to do. Yours to change, like the schema below."""
+"""Yours to change, like the schema; --wipe_task asks anew what was asked before."""
 
 
 class Answer(BaseModel):
@@ -224,6 +227,14 @@ from $name import $class_name
 def test_$name() -> None:
     print(check_task($class_name))
 ''')
+
+
+def _python() -> str:
+    """What to type for the Python that runs now: its environment may not be the one that is active."""
+    found, this = shutil.which("python"), Path(sys.executable)
+    if found and Path(found).parent == this.parent:
+        return "python"
+    return os.path.relpath(this) if this.is_relative_to(Path.cwd()) else str(this)
 
 
 def _literal(text: str) -> str:

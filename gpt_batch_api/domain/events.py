@@ -326,12 +326,7 @@ class TaskCompleted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class SessionEnded(Event, kept=False):
-    """The very last that is told, however the session ends. `outcome`: ended, interrupted, error.
-
-    The store is closed next: nobody in this process may look any more.
-    """
-
-    outcome: str
+    """The last word of every run, however it ends. The store is closed next: nobody in this process may look any more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -340,8 +335,3 @@ class RunEnded(Event):
 
     outcome: str
     reasons: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SessionEnded(Event, kept=False):
-    """The last word of every run, however it ends. The store is closed next: nobody in this process may look any more."""

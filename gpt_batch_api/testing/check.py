@@ -66,8 +66,8 @@ def check_task(task: type[TaskManager], *, seed: int = 0, samples: int = SAMPLES
     with checking(task, settings, seed=seed, samples=samples) as check:
         check.is_deterministic()
         with ThreadPoolExecutor(max_workers=len(WIPES)) as threads:
-            list(threads.map(check.survives, WIPES))
-    return TaskReport(task.__name__, check.samples, check.rows, check.kills, time.monotonic() - began_s)
+            kills = sum(threads.map(check.survives, WIPES))
+    return TaskReport(task.__name__, check.samples, check.rows, kills, time.monotonic() - began_s)
 
 
 class TaskChecks:
@@ -103,7 +103,7 @@ class TaskChecks:
 
 
 class Check:
-    """One task being checked; `samples`, `rows` and `kills` tell how much was tried."""
+    """One task being checked; `samples` and `rows` tell how much came of the undisturbed run."""
 
     def __init__(
         self, task: type[TaskManager], settings: Mapping[str, Any], worlds: Worlds, *, seed: int, samples: int
@@ -111,8 +111,8 @@ class Check:
         self._name = task.__name__
         self._worlds = worlds
         self._seed = seed
-        self._subject = Subject(importable_name(task), task(settings).workplace.prefix, settings, samples)
-        self.samples = self.rows = self.kills = 0
+        self._subject = Subject(importable_name(task), _made(task, settings).workplace.prefix, settings, samples)
+        self.samples = self.rows = 0
 
     def is_deterministic(self) -> None:
         """One undisturbed run, and its answers replayed."""
@@ -130,8 +130,8 @@ class Check:
             promise = "depends on the order of the answers, which is not the same in every run"
             self._compare(again, shuffled, promise, ("one order", "another order"))
 
-    def survives(self, weather: str) -> None:
-        """Kills, restarts and the wipe of *weather*."""
+    def survives(self, weather: str) -> int:
+        """Kills, restarts and the wipe of *weather*; how often it was killed."""
         chance = random.Random(f"{self._seed} {weather}")
         wipe = WIPES[weather]
         with self._place(weather) as here:
@@ -144,7 +144,7 @@ class Check:
             promise = f"does not survive --{wipe}"
             self._run(here, promise, kill_at=chance.randrange(1, KILL_WITHIN[-1]))
             self._finish_alike(here, promise, "wiped, killed and restarted")
-            self.kills += here.kills
+            return here.kills
 
     # ------------------------------------------------------------ below
 
@@ -224,6 +224,17 @@ def checking(task: type[TaskManager], settings: Mapping[str, Any], *, seed: int,
     """A check of *task*, with the processes that it needs."""
     with tempfile.TemporaryDirectory(prefix="gpt_batch_api_") as folder, worlds(Path(folder)) as both:
         yield Check(task, settings, both, seed=seed, samples=samples)
+
+
+def _made(task: type[TaskManager], settings: Mapping[str, Any]) -> TaskManager:
+    """The task, made as the other processes will make it."""
+    try:
+        return task(settings)
+    except TypeError as error:
+        raise UserError(
+            f"{task.__name__} cannot be made from settings alone ({error}). "
+            "For the check, derive a class from it that gives the other arguments itself."
+        ) from error
 
 
 def importable_name(task: type[TaskManager]) -> str:

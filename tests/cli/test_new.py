@@ -43,13 +43,26 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().err
 
 
-def test_a_new_task_runs_at_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As the first of the two lines that are printed says."""
+@pytest.mark.parametrize("active", [True, False], ids=["active", "not active"])
+def test_the_next_two_lines_can_be_typed_as_they_stand(
+    active: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where the environment of this Python is not the active one."""
+    (Path("bin") / "python").parent.mkdir()
+    (Path("bin") / "python").symlink_to(sys.executable)
+    monkeypatch.setattr(sys, "executable", str(Path("bin", "python").absolute()))
+    monkeypatch.setenv("PATH", str(Path("bin").absolute()) if active else "/nowhere")
     assert main(["new", "my_reviews"]) == 0
+    python = "python" if active else "bin/python"
     assert capsys.readouterr().out.splitlines()[1:] == [
-        "  python my_reviews.py --sandbox",
-        "  python -m pytest test_my_reviews.py",
+        f"  {python} my_reviews.py --sandbox",
+        f"  {python} -m pytest test_my_reviews.py",
     ]
+
+
+def test_a_new_task_runs_at_once(here: Path) -> None:
+    """As the first of the two lines says."""
+    assert main(["new", "my_reviews"]) == 0
     in_shell("my_reviews.py", "--sandbox")
     rows = rows_of(here / "tasks", "my_reviews")
     assert sorted(row["key"] for row in rows) == ["coffee", "soup", "train"]

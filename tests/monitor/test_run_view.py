@@ -65,7 +65,7 @@ def test_nobody_looks_when_the_session_has_ended(desk: Desk, log: pytest.LogCapt
     """The store can be closed as the last one, into a single file."""
     with view(desk.store.path) as found:
         until(lambda: log.messages)
-        found(SessionEnded(outcome="ended"))
+        found(SessionEnded())
         (thread,) = viewers()
         thread.join(10)
         assert viewers() == []

@@ -183,3 +183,9 @@ class AcceptsNothing(Simple):
 class AsksNothing(Simple):
     def generate_requests(self) -> Iterable[GPTRequest]:
         return ()
+
+
+class WantsMore(Simple):
+    def __init__(self, settings: Any, *, words: str) -> None:
+        super().__init__(settings)
+        self.words = words

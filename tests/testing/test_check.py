@@ -135,3 +135,9 @@ def test_a_class_of_a_module_without_a_place_is_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr(subjects.Simple, "__module__", "nowhere_at_all")
     with pytest.raises(UserError, match="Simple is in the module 'nowhere_at_all', which cannot be imported"):
         check_task(subjects.Simple)
+
+
+def test_a_class_that_wants_more_than_settings_is_refused() -> None:
+    """Another process could not make it."""
+    with pytest.raises(UserError, match=r"WantsMore cannot be made from settings alone .*'words'.*derive a class"):
+        check_task(subjects.WantsMore)
