@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -11,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from gpt_batch_api.domain.outcome import Road
+from gpt_batch_api.pricing.catalogue import Catalogue
+from gpt_batch_api.pricing.cost import expected_cost_pico, pico_from_currency
 from scripts import make_commands_docs
 from scripts.make_diagrams import ARCHITECTURE, TABLES, diagram, with_diagrams
 from scripts.make_monitoring_docs import MONITORING, table, with_table
@@ -55,34 +59,49 @@ def test_the_readme_begins_with_the_two_commands() -> None:
     assert "pytest" in second
 
 
-def test_the_task_in_the_readme_runs(tmp_path: Path) -> None:
-    """The page of Python, saved and run as it says."""
-    (source,) = blocks(ROOT / "README.md", "python")
-    (tmp_path / "reviews.py").write_text(source, encoding="utf-8")
-    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(
-        [sys.executable, "reviews.py", "--sandbox"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+def test_the_six_lines_and_the_line_of_shell_in_the_readme_run(tmp_path: Path) -> None:
+    """With the table that it says to copy."""
+    shutil.copy(ROOT / "examples" / "hydra_app" / "reviews.csv", tmp_path)
+    (six,) = blocks(ROOT / "README.md", "python")
+    (line,) = blocks(ROOT / "README.md", "sh")
+    assert len([line for line in six.splitlines() if line]) <= 6
+    environment = {"PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+    said = []
+    for command in ([sys.executable, "-c", six], ["bash", "-c", line]):
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        said.append(done.stdout)
+    assert [text.split()[0] for text in said[0].splitlines()] == ["r1", "r2", "r3"]
+    assert (tmp_path / "rated.csv").read_text().splitlines()[0] == "key,id,text,answer,status,cost"
+
+
+def test_the_cost_in_the_readme_is_what_the_price_list_says() -> None:
+    """A price that changes changes the page."""
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    said = re.search(
+        r"([\d,]+) rows of (\d+) tokens in and (\d+) out come to \$([\d.]+) with ([\w-]+), instead of \$([\d.]+)", text
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert sorted(row["key"] for row in rows_of(tmp_path / "tasks", "reviews")) == ["r1", "r2"]
+    assert said
+    rows, tokens_in, tokens_out = (int(said[number].replace(",", "")) for number in (1, 2, 3))
+    prices = Catalogue.load().prices(said[5])
+    for road, cost in ((Road.BATCH, said[4]), (Road.DIRECT, said[6])):
+        pico = rows * expected_cost_pico(input_tokens=tokens_in, output_tokens=tokens_out, prices=prices, road=road)
+        assert pico == pico_from_currency(cost), road
 
 
 def test_the_tasks_in_the_guide_run(tmp_path: Path) -> None:
-    """The follow-up example as a script, and the parser of one's own."""
-    glossary, parser = blocks(ROOT / "docs" / "tasks.md", "python")
+    """A page, the follow-up example, and the parser of one's own."""
+    page, glossary, parser = blocks(ROOT / "docs" / "tasks.md", "python")
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    (tmp_path / "reviews.py").write_text(page, encoding="utf-8")
     (tmp_path / "glossary.py").write_text(glossary, encoding="utf-8")
     (tmp_path / "parser.py").write_text(parser, encoding="utf-8")
-    for command in (["glossary.py", "--sandbox"], ["parser.py"]):
+    for command in (["reviews.py", "--sandbox"], ["glossary.py", "--sandbox"], ["parser.py"]):
         done = subprocess.run(
             [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
+    assert sorted(row["key"] for row in rows_of(tmp_path / "tasks", "reviews")) == ["r1", "r2"]
     rows = rows_of(tmp_path / "tasks", "glossary")
     assert sorted(row["word"] for row in rows) == ["harbour", "meadow", "thimble"]
     assert all(row["definition"] and row["example"] for row in rows)
@@ -116,9 +135,9 @@ def test_a_page_can_be_followed_from_top_to_bottom(page: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("form", [0, 1], ids=["a call", "a class"])
-def test_the_self_check_of_the_guide_passes_for_the_page_of_the_readme(form: int, tmp_path: Path) -> None:
+def test_the_self_check_of_the_guide_passes_for_the_page_of_the_guide(form: int, tmp_path: Path) -> None:
     """Both forms of the test, as a user would run them."""
-    (page,) = blocks(ROOT / "README.md", "python")
+    page = blocks(ROOT / "docs" / "tasks.md", "python")[0]
     (tmp_path / "reviews.py").write_text(page, encoding="utf-8")
     test = blocks(ROOT / "docs" / "testing.md", "python")[form]
     (tmp_path / "test_reviews.py").write_text(test, encoding="utf-8")
