@@ -29,11 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from gpt_batch_api.sinks.table import refuse_unknown_format, write_table
     from gpt_batch_api.store.tables import TABLES
+    from gpt_batch_api.tables.writers import check_writable, write_table
 
     place, path, selection = one_workplace(arguments), arguments.file, selection_from(arguments)
-    refuse_unknown_format(path)
+    check_writable(path)
     _refuse_own_file(path, place)
     with looked_at(place) as db:
         table = TABLES[arguments.what]

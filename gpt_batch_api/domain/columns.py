@@ -1,4 +1,4 @@
-"""Columns of a table that is written to a file, and what kind of values stand in them."""
+"""Columns of a table that is read or written, and what kind of values stand in them."""
 
 from __future__ import annotations
 
@@ -6,50 +6,51 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
-Columns = dict[str, "Kind"]
-"""By name, in their order."""
 
+class ColumnKind(StrEnum):
+    """What the cells of a column are; any may be missing (None)."""
 
-class Kind(StrEnum):
-    """Any value may be missing (None)."""
-
-    TEXT = "text"
-    WHOLE = "whole number"
+    EMPTY = "empty"
+    """All are missing."""
+    BOOL = "bool"
+    WHOLE = "whole"
     NUMBER = "number"
-    TRUTH = "true or false"
-    JSON = "any JSON value"
+    TEXT = "text"
+    JSON = "json"
+    """Lists and objects, or not all of one kind."""
 
 
-_MOST = 2**63 - 1
+Columns = Mapping[str, Any]
+"""Names of columns in their order, each with its kind (`ColumnKind`), or its type in Parquet where that is known."""
 
 
-def learnt(rows: Iterable[Mapping[str, Any]]) -> Columns:
+def kind_of(value: Any) -> ColumnKind:
+    """The kind of one value, as JSON has it."""
+    if value is None:
+        return ColumnKind.EMPTY
+    if isinstance(value, bool):
+        return ColumnKind.BOOL
+    if isinstance(value, int):
+        return ColumnKind.WHOLE if -(2**63) <= value < 2**63 else ColumnKind.JSON
+    if isinstance(value, float):
+        return ColumnKind.NUMBER
+    return ColumnKind.TEXT if isinstance(value, str) else ColumnKind.JSON
+
+
+def common_kind(kinds: Iterable[ColumnKind]) -> ColumnKind:
+    """The one kind that holds values of all *kinds*."""
+    found = set(kinds) - {ColumnKind.EMPTY}
+    if not found:
+        return ColumnKind.EMPTY
+    if found <= {ColumnKind.WHOLE, ColumnKind.NUMBER}:
+        return ColumnKind.NUMBER if ColumnKind.NUMBER in found else ColumnKind.WHOLE
+    return found.pop() if len(found) == 1 else ColumnKind.JSON
+
+
+def columns_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, ColumnKind]:
     """The columns that hold all *rows*, in the order in which they first appear."""
-    found: dict[str, Kind | None] = {}
+    found: dict[str, ColumnKind] = {}
     for row in rows:
         for name, value in row.items():
-            found[name] = _joined(found.get(name), _kind_of(value))
-    return {name: kind or Kind.TEXT for name, kind in found.items()}
-
-
-def _kind_of(value: object) -> Kind | None:
-    """None: a missing value says nothing."""
-    match value:
-        case None:
-            return None
-        case bool():
-            return Kind.TRUTH
-        case int():
-            return Kind.WHOLE if -_MOST <= value <= _MOST else Kind.JSON
-        case float():
-            return Kind.NUMBER
-        case str():
-            return Kind.TEXT
-    return Kind.JSON
-
-
-def _joined(one: Kind | None, other: Kind | None) -> Kind | None:
-    """A kind that takes values of both."""
-    if one is None or other is None or one is other:
-        return one or other
-    return Kind.NUMBER if {one, other} == {Kind.WHOLE, Kind.NUMBER} else Kind.JSON
+            found[name] = common_kind((found.get(name, ColumnKind.EMPTY), kind_of(value)))
+    return found

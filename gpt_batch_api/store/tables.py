@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gpt_batch_api.domain.columns import Columns, Kind, learnt
+from gpt_batch_api.domain.columns import ColumnKind, Columns, columns_of
 from gpt_batch_api.domain.errors import UserError
 from gpt_batch_api.domain.selection import Selection
 from gpt_batch_api.store.codec import unpack, unpack_payload
@@ -27,10 +27,10 @@ class Table:
 
     def columns_of(self, db: sqlite3.Connection, selection: Selection) -> Columns:
         """The columns; where they must be learnt, all rows are read once for it."""
-        return learnt(self.read(db, selection)) if self.columns is None else self.columns
+        return columns_of(self.read(db, selection)) if self.columns is None else self.columns
 
 
-_REQUEST_KEY: Columns = {"sample_key": Kind.TEXT, "purpose": Kind.TEXT, "number": Kind.WHOLE}
+_REQUEST_KEY: Columns = {"sample_key": ColumnKind.TEXT, "purpose": ColumnKind.TEXT, "number": ColumnKind.WHOLE}
 
 
 def _rows(db: sqlite3.Connection, selection: Selection) -> Iterator[Row]:
@@ -46,19 +46,19 @@ def _rows(db: sqlite3.Connection, selection: Selection) -> Iterator[Row]:
 
 _REQUESTS: Columns = {
     **_REQUEST_KEY,
-    "state": Kind.TEXT,
-    "reason": Kind.TEXT,
-    "endpoint": Kind.TEXT,
-    "model": Kind.TEXT,
-    "follow_up": Kind.TRUTH,
-    "attempt": Kind.WHOLE,
-    "answers": Kind.WHOLE,
-    "batch": Kind.WHOLE,
-    "input_tokens": Kind.WHOLE,
-    "max_output_tokens": Kind.WHOLE,
-    "cost_pico": Kind.WHOLE,
-    "meta": Kind.JSON,
-    "payload": Kind.JSON,
+    "state": ColumnKind.TEXT,
+    "reason": ColumnKind.TEXT,
+    "endpoint": ColumnKind.TEXT,
+    "model": ColumnKind.TEXT,
+    "follow_up": ColumnKind.BOOL,
+    "attempt": ColumnKind.WHOLE,
+    "answers": ColumnKind.WHOLE,
+    "batch": ColumnKind.WHOLE,
+    "input_tokens": ColumnKind.WHOLE,
+    "max_output_tokens": ColumnKind.WHOLE,
+    "cost_pico": ColumnKind.WHOLE,
+    "meta": ColumnKind.JSON,
+    "payload": ColumnKind.JSON,
 }
 
 
@@ -81,26 +81,26 @@ def _requests(db: sqlite3.Connection, selection: Selection) -> Iterator[Row]:
 
 _RESPONSES: Columns = {
     **_REQUEST_KEY,
-    "answer": Kind.WHOLE,
-    "attempt": Kind.WHOLE,
-    "road": Kind.TEXT,
-    "batch": Kind.WHOLE,
-    "direct_group": Kind.WHOLE,
-    "received_at": Kind.NUMBER,
-    "status_code": Kind.WHOLE,
-    "verdict": Kind.TEXT,
-    "reason": Kind.TEXT,
-    "message": Kind.TEXT,
-    "task_verdict": Kind.TEXT,
-    "task_reason": Kind.TEXT,
-    "task_message": Kind.TEXT,
-    "input_tokens": Kind.WHOLE,
-    "cached_tokens": Kind.WHOLE,
-    "cache_write_tokens": Kind.WHOLE,
-    "output_tokens": Kind.WHOLE,
-    "reasoning_tokens": Kind.WHOLE,
-    "cost_pico": Kind.WHOLE,
-    "response": Kind.JSON,
+    "answer": ColumnKind.WHOLE,
+    "attempt": ColumnKind.WHOLE,
+    "road": ColumnKind.TEXT,
+    "batch": ColumnKind.WHOLE,
+    "direct_group": ColumnKind.WHOLE,
+    "received_at": ColumnKind.NUMBER,
+    "status_code": ColumnKind.WHOLE,
+    "verdict": ColumnKind.TEXT,
+    "reason": ColumnKind.TEXT,
+    "message": ColumnKind.TEXT,
+    "task_verdict": ColumnKind.TEXT,
+    "task_reason": ColumnKind.TEXT,
+    "task_message": ColumnKind.TEXT,
+    "input_tokens": ColumnKind.WHOLE,
+    "cached_tokens": ColumnKind.WHOLE,
+    "cache_write_tokens": ColumnKind.WHOLE,
+    "output_tokens": ColumnKind.WHOLE,
+    "reasoning_tokens": ColumnKind.WHOLE,
+    "cost_pico": ColumnKind.WHOLE,
+    "response": ColumnKind.JSON,
 }
 
 
@@ -125,14 +125,14 @@ def _responses(db: sqlite3.Connection, selection: Selection) -> Iterator[Row]:
 
 
 _SAMPLES: Columns = {
-    "sample_key": Kind.TEXT,
-    "status": Kind.TEXT,
-    "requests_open": Kind.WHOLE,
-    "requests_succeeded": Kind.WHOLE,
-    "requests_failed": Kind.WHOLE,
-    "rows": Kind.WHOLE,
-    "cost_pico": Kind.WHOLE,
-    "state": Kind.JSON,
+    "sample_key": ColumnKind.TEXT,
+    "status": ColumnKind.TEXT,
+    "requests_open": ColumnKind.WHOLE,
+    "requests_succeeded": ColumnKind.WHOLE,
+    "requests_failed": ColumnKind.WHOLE,
+    "rows": ColumnKind.WHOLE,
+    "cost_pico": ColumnKind.WHOLE,
+    "state": ColumnKind.JSON,
 }
 
 
@@ -150,17 +150,17 @@ def _samples(db: sqlite3.Connection, selection: Selection) -> Iterator[Row]:
 
 
 _LEDGER: Columns = {
-    "at": Kind.NUMBER,
-    "era": Kind.WHOLE,
-    "session": Kind.WHOLE,
-    "kind": Kind.TEXT,
-    "batch": Kind.WHOLE,
-    "requests": Kind.WHOLE,
-    "input_tokens": Kind.WHOLE,
-    "reserved_pico": Kind.WHOLE,
-    "spent_pico": Kind.WHOLE,
-    "unlinked_pico": Kind.WHOLE,
-    "note": Kind.TEXT,
+    "at": ColumnKind.NUMBER,
+    "era": ColumnKind.WHOLE,
+    "session": ColumnKind.WHOLE,
+    "kind": ColumnKind.TEXT,
+    "batch": ColumnKind.WHOLE,
+    "requests": ColumnKind.WHOLE,
+    "input_tokens": ColumnKind.WHOLE,
+    "reserved_pico": ColumnKind.WHOLE,
+    "spent_pico": ColumnKind.WHOLE,
+    "unlinked_pico": ColumnKind.WHOLE,
+    "note": ColumnKind.TEXT,
 }
 
 

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from gpt_batch_api.domain.columns import ColumnKind
 from gpt_batch_api.domain.errors import UserError
 from gpt_batch_api.tables.row import Row
 from gpt_batch_api.tables.text_file import reading
-from gpt_batch_api.tables.values import ColumnKind
 
 _LONGEST_CELL = 2**31 - 1
 TABBED = (".tsv", ".tab")

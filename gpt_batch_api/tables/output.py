@@ -15,9 +15,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from gpt_batch_api.domain.columns import ColumnKind
 from gpt_batch_api.sinks.publish import remove, replace_file
 from gpt_batch_api.tables.result import RowResult
-from gpt_batch_api.tables.values import ColumnKind, kind_of_schema
+from gpt_batch_api.tables.values import kind_of_schema
 from gpt_batch_api.tables.writers import write_json_lines, write_table
 
 ANSWER = "answer"

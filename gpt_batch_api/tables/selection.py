@@ -9,12 +9,13 @@ from difflib import get_close_matches
 from itertools import islice
 from typing import Any
 
+from gpt_batch_api.domain.columns import ColumnKind, common_kind, kind_of
 from gpt_batch_api.domain.errors import UserError
 from gpt_batch_api.store.key_book import KeyBook
 from gpt_batch_api.tables.keys import row_key
 from gpt_batch_api.tables.question import Question
 from gpt_batch_api.tables.row import Row, Source
-from gpt_batch_api.tables.values import ColumnKind, as_plain, common_kind, kind_of
+from gpt_batch_api.tables.values import as_plain
 
 Keyed = tuple[str, Row]
 

@@ -1,4 +1,4 @@
-"""Values of cells: as text in a prompt or a CSV cell, as JSON, and of which kind a column is."""
+"""Values of cells: as text in a prompt or a CSV cell, as JSON, and of which kind a schema's are."""
 
 from __future__ import annotations
 
@@ -8,21 +8,10 @@ import decimal
 import json
 import math
 import uuid
-from collections.abc import Iterable, Mapping
-from enum import StrEnum
+from collections.abc import Mapping
 from typing import Any
 
-
-class ColumnKind(StrEnum):
-    """What the cells of a column are, empty ones aside."""
-
-    EMPTY = "empty"
-    BOOL = "bool"
-    WHOLE = "whole"
-    NUMBER = "number"
-    TEXT = "text"
-    JSON = "json"
-    """Lists and objects, or not all of one kind."""
+from gpt_batch_api.domain.columns import ColumnKind, common_kind, kind_of
 
 
 def as_plain(value: Any) -> Any:
@@ -57,29 +46,6 @@ def as_text(value: Any) -> str:
     if plain is None:
         return ""
     return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
-
-
-def kind_of(value: Any) -> ColumnKind:
-    """The kind of one plain value."""
-    if value is None:
-        return ColumnKind.EMPTY
-    if isinstance(value, bool):
-        return ColumnKind.BOOL
-    if isinstance(value, int):
-        return ColumnKind.WHOLE if -(2**63) <= value < 2**63 else ColumnKind.JSON
-    if isinstance(value, float):
-        return ColumnKind.NUMBER
-    return ColumnKind.TEXT if isinstance(value, str) else ColumnKind.JSON
-
-
-def common_kind(kinds: Iterable[ColumnKind]) -> ColumnKind:
-    """The one kind that holds values of all *kinds*."""
-    found = set(kinds) - {ColumnKind.EMPTY}
-    if not found:
-        return ColumnKind.EMPTY
-    if found <= {ColumnKind.WHOLE, ColumnKind.NUMBER}:
-        return ColumnKind.NUMBER if ColumnKind.NUMBER in found else ColumnKind.WHOLE
-    return found.pop() if len(found) == 1 else ColumnKind.JSON
 
 
 def kind_of_schema(schema: Mapping[str, Any], root: Mapping[str, Any]) -> ColumnKind:

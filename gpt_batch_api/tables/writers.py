@@ -10,20 +10,20 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from gpt_batch_api.domain.columns import ColumnKind, Columns
 from gpt_batch_api.domain.errors import UserError
 from gpt_batch_api.sinks.publish import replace_file
 from gpt_batch_api.tables.csv_file import TABBED
 from gpt_batch_api.tables.parquet_file import require_pyarrow
 from gpt_batch_api.tables.sources import table_format
-from gpt_batch_api.tables.values import ColumnKind, as_plain, as_text
-
-Columns = Mapping[str, Any]
-"""Names of columns in their order, each with its kind (`ColumnKind`), or its type in Parquet where that is known."""
+from gpt_batch_api.tables.values import as_plain, as_text
 
 Cells = Mapping[str, Any]
 
-_GROUP = 10_000
+_GROUP = 2000
 """Rows that are written to Parquet together."""
+_HALVES = "backslashreplace"
+"""Half of a character pair, which UTF-8 has no place for, is written as JSON writes it."""
 
 
 def check_writable(path: Path) -> None:
@@ -36,26 +36,38 @@ def check_writable(path: Path) -> None:
         raise UserError(f"The output {path} is a folder. Name a file.")
 
 
-def write_table(path: Path, columns: Columns, rows: Iterable[Cells]) -> None:
-    """Put a table in the place of *path*, in the format of its ending. *rows* are consumed one by one."""
+def write_table(path: Path, columns: Columns, rows: Iterable[Cells]) -> int:
+    """Put a table in the place of *path*, in the format of its ending; how many rows it has.
+
+    *rows* are consumed one by one, so that memory does not grow with their number. Raises OSError.
+    """
     writers: dict[str, Callable[[BinaryIO, Columns, Iterable[Cells]], None]] = {
         "csv": _write_tabs if path.suffix.lower() in TABBED else _write_csv,
         "jsonl": write_json_lines,
         "parquet": _write_parquet,
     }
     write = writers[table_format(path, what="output")]
-    replace_file(path, lambda stream: write(stream, columns, rows))
+    written = 0
+
+    def counted() -> Iterator[Cells]:
+        nonlocal written
+        for row in rows:
+            written += 1
+            yield row
+
+    replace_file(path, lambda stream: write(stream, columns, counted()))
+    return written
 
 
 def write_json_lines(stream: BinaryIO, columns: Columns, rows: Iterable[Cells]) -> None:
     """One object a line, with all *columns*."""
     for row in rows:
         document = {name: as_plain(row.get(name)) for name in columns}
-        stream.write(json.dumps(document, ensure_ascii=False).encode(errors="replace") + b"\n")
+        stream.write(json.dumps(document, ensure_ascii=False).encode(errors=_HALVES) + b"\n")
 
 
 def _write_csv(stream: BinaryIO, columns: Columns, rows: Iterable[Cells], *, delimiter: str = ",") -> None:
-    text = io.TextIOWrapper(stream, encoding="utf-8", errors="replace", newline="")
+    text = io.TextIOWrapper(stream, encoding="utf-8", errors=_HALVES, newline="")
     writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
@@ -95,7 +107,9 @@ def _cell(value: Any, kind: Any) -> Any:
     if not isinstance(kind, ColumnKind):
         return value
     plain = as_plain(value)
-    return as_text(plain) if plain is not None and kind in (ColumnKind.TEXT, ColumnKind.JSON) else plain
+    if plain is None or kind not in (ColumnKind.EMPTY, ColumnKind.TEXT, ColumnKind.JSON):
+        return plain
+    return as_text(plain).encode(errors=_HALVES).decode()
 
 
 def _groups(rows: Iterable[Cells]) -> Iterator[Sequence[Cells]]:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from pyarrow import parquet
 
+from gpt_batch_api.domain.columns import ColumnKind
 from gpt_batch_api.domain.errors import UserError
 from gpt_batch_api.domain.outcome import Usage
 from gpt_batch_api.tables.output import OutputTable
 from gpt_batch_api.tables.result import Failure, RowResult
-from gpt_batch_api.tables.values import ColumnKind
 from gpt_batch_api.tables.writers import check_writable
 
 SCHEMA: dict[str, Any] = {

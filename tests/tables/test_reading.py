@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from gpt_batch_api.domain.columns import ColumnKind
 from gpt_batch_api.domain.errors import UserError
 from gpt_batch_api.tables.sources import open_file, open_items
-from gpt_batch_api.tables.values import ColumnKind
 from gpt_batch_api.tables.writers import write_table
 
 Write = Callable[..., Path]

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from gpt_batch_api.domain.columns import Kind, learnt
+from gpt_batch_api.domain.columns import ColumnKind, columns_of
 from gpt_batch_api.domain.errors import UserError
-from gpt_batch_api.sinks.table import refuse_unknown_format, write_table
+from gpt_batch_api.tables.writers import check_writable, write_table
 
 ROWS: list[dict[str, Any]] = [
     {"key": "a", "stars": 4, "share": 1, "good": True, "tags": ["x", "y"], "note": None},
@@ -23,30 +23,32 @@ ROWS: list[dict[str, Any]] = [
 
 
 def test_columns_are_learnt_from_all_rows() -> None:
-    """In the order of their first appearance; a column that is always empty is text."""
-    assert learnt(ROWS) == {
-        "key": Kind.TEXT,
-        "stars": Kind.WHOLE,
-        "share": Kind.NUMBER,
-        "good": Kind.TRUTH,
-        "tags": Kind.JSON,
-        "note": Kind.TEXT,
-        "late": Kind.TEXT,
+    """In the order of their first appearance; a column that is always empty is of no kind."""
+    assert columns_of(ROWS) == {
+        "key": ColumnKind.TEXT,
+        "stars": ColumnKind.WHOLE,
+        "share": ColumnKind.NUMBER,
+        "good": ColumnKind.BOOL,
+        "tags": ColumnKind.JSON,
+        "note": ColumnKind.EMPTY,
+        "late": ColumnKind.TEXT,
     }
-    assert learnt([{"mixed": 1}, {"mixed": "one"}, {"mixed": None}]) == {"mixed": Kind.JSON}
-    assert learnt([{"huge": 2**70}]) == {"huge": Kind.JSON}
-    assert learnt([]) == {}
+    assert columns_of([{"mixed": 1}, {"mixed": "one"}, {"mixed": None}]) == {"mixed": ColumnKind.JSON}
+    assert columns_of([{"huge": 2**70}]) == {"huge": ColumnKind.JSON}
+    assert columns_of([]) == {}
 
 
-def test_json_lines_keep_every_value(tmp_path: Path) -> None:
+def test_json_lines_keep_every_value_and_name_every_column(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    assert write_table(path, learnt(ROWS), ROWS) == 3
-    assert [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] == ROWS
+    assert write_table(path, columns_of(ROWS), ROWS) == 3
+    assert [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] == [
+        {name: row.get(name) for name in columns_of(ROWS)} for row in ROWS
+    ]
 
 
 def test_csv_has_a_header_and_json_where_it_has_no_place(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
-    assert write_table(path, learnt(ROWS), ROWS) == 3
+    assert write_table(path, columns_of(ROWS), ROWS) == 3
     with path.open(encoding="utf-8", newline="") as stream:
         first, second, third = csv.DictReader(stream)
     assert list(first) == ["key", "stars", "share", "good", "tags", "note", "late"]
@@ -62,8 +64,8 @@ def test_csv_has_a_header_and_json_where_it_has_no_place(tmp_path: Path) -> None
 def test_parquet_keeps_types(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "rows.PARQUET"
-    refuse_unknown_format(path)
-    assert write_table(path, learnt(ROWS), ROWS) == 3
+    check_writable(path)
+    assert write_table(path, columns_of(ROWS), ROWS) == 3
     table = parquet.read_table(path)
     assert [str(kind) for kind in table.schema.types] == [
         "string", "int64", "double", "bool", "string", "string", "string",
@@ -77,13 +79,13 @@ def test_parquet_keeps_types(tmp_path: Path) -> None:
 def test_parquet_takes_more_rows_than_a_group_has(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "rows.parquet"
-    assert write_table(path, {"n": Kind.WHOLE}, ({"n": n} for n in range(2500))) == 2500
+    assert write_table(path, {"n": ColumnKind.WHOLE}, ({"n": n} for n in range(2500))) == 2500
     assert parquet.read_table(path)["n"].to_pylist() == list(range(2500))
 
 
 def test_another_ending_is_refused() -> None:
-    with pytest.raises(UserError, match=r"rows\.xls must end in \.csv, \.jsonl, \.parquet"):
-        refuse_unknown_format(Path("rows.xls"))
+    with pytest.raises(UserError, match=r"rows\.xls ends in '\.xls', but must end in one of: \.csv, "):
+        check_writable(Path("rows.xls"))
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
@@ -96,7 +98,7 @@ def test_a_table_that_breaks_off_leaves_the_file_as_it_was(tmp_path: Path, endin
         raise OSError("no more")
 
     with pytest.raises(OSError, match="no more"):
-        write_table(path, {"n": Kind.WHOLE}, breaks())
+        write_table(path, {"n": ColumnKind.WHOLE}, breaks())
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -104,11 +106,13 @@ def test_a_table_that_breaks_off_leaves_the_file_as_it_was(tmp_path: Path, endin
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path, ending: str) -> None:
     """20 MB of rows pass through less than 5 MB."""
-    write_table(tmp_path / f"warm.{ending}", {"n": Kind.WHOLE}, [{"n": 1}])
+    write_table(tmp_path / f"warm.{ending}", {"n": ColumnKind.WHOLE}, [{"n": 1}])
     tracemalloc.start()
     try:
         rows = ({"n": n, "text": f"{n:0200}"} for n in range(100_000))
-        assert write_table(tmp_path / f"rows.{ending}", {"n": Kind.WHOLE, "text": Kind.TEXT}, rows) == 100_000
+        assert (
+            write_table(tmp_path / f"rows.{ending}", {"n": ColumnKind.WHOLE, "text": ColumnKind.TEXT}, rows) == 100_000
+        )
         assert tracemalloc.get_traced_memory()[1] < 5_000_000
     finally:
         tracemalloc.stop()
