@@ -62,6 +62,8 @@ class WandbTracker:
                 self._run = self._init(wandb, run, mode=None)
             except Exception as error:
                 offline_because = f"its server did not take the run ({str(error).partition(chr(10))[0]})"
+                wandb.teardown()  # or its process says that the run's id is in use
+                wandb.setup(settings=wandb.Settings(silent=True))
         if self._run is None:
             self._run = self._init(wandb, run, mode="offline")
         self._define(self._run)

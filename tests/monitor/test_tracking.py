@@ -237,6 +237,14 @@ class TestOnline:
         last = [row for row in wandb.rows if "task/complete" in row][-1]
         assert {name: last[name] for name in recounted(tmp_path)} == pytest.approx(recounted(tmp_path))
 
+    def test_a_server_that_does_not_take_the_run_leaves_it_offline(
+        self, server: SandboxProcess, tmp_path: Path
+    ) -> None:
+        with wandb_server(denies=True) as wandb:
+            done = track(server, tmp_path, "--wandb", **online(wandb))
+        assert "wandb logs offline because its server did not take the run" in done.stdout
+        assert max(last_look(run)["requests/succeeded"] for run in written(tmp_path) if run.rows) == Tracked.count
+
     @pytest.mark.parametrize("moment", ["upsertBucket", "file_stream"])
     def test_a_server_that_falls_silent_costs_seconds(
         self, server: SandboxProcess, tmp_path: Path, moment: str

@@ -15,13 +15,14 @@ HISTORY = "wandb-history.jsonl"
 class WandbServer:
     """What a server of W&B knows of one run."""
 
-    def __init__(self, *, silent_after: str = "nothing") -> None:
+    def __init__(self, *, silent_after: str = "nothing", denies: bool = False) -> None:
         self.rows: list[dict[str, Any]] = []
         self.heard: list[bytes] = []
         self.address = ""
         self.silent_after = silent_after
         """From the first request whose text has this in it the server accepts connections, and never answers."""
         self.silent = threading.Event()
+        self.denies = denies
         self._run: dict[str, Any] | None = None
         self._summary = "{}"
 
@@ -33,7 +34,8 @@ class WandbServer:
         if path.endswith("/file_stream"):
             return self._stream(document)
         query, variables = document.get("query", ""), document.get("variables") or {}
-        return {"data": self._data(query, variables)}
+        data = self._data(query, variables)
+        return {"data": data} if data else {"data": None, "errors": [{"message": "permission denied"}]}
 
     def _stream(self, document: dict[str, Any]) -> dict[str, Any]:
         files = document.get("files", {})
@@ -44,10 +46,12 @@ class WandbServer:
             self._summary = files["wandb-summary.json"]["content"][-1]
         return {"exitcode": None, "limits": {}}
 
-    def _data(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+    def _data(self, query: str, variables: dict[str, Any]) -> dict[str, Any] | None:
         project = {"id": "p", "name": "words", "entity": {"id": "e", "name": "me"}}
         if "RunResumeStatus" in query:
             return {"model": {**project, "bucket": self._run and {**self._run, **self._counts()}}}
+        if "upsertBucket" in query and self.denies:
+            return None
         if "upsertBucket" in query:
             if self._run is None:
                 self._run = {
@@ -85,9 +89,9 @@ class WandbServer:
 
 
 @contextmanager
-def wandb_server(*, silent_after: str = "nothing") -> Iterator[WandbServer]:
+def wandb_server(*, silent_after: str = "nothing", denies: bool = False) -> Iterator[WandbServer]:
     """A server on loopback."""
-    known = WandbServer(silent_after=silent_after)
+    known = WandbServer(silent_after=silent_after, denies=denies)
     over = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
