@@ -68,7 +68,7 @@ def test_a_lost_reply_counts_as_spent_and_is_asked_again(weather: Any, tasks: Pa
     assert spent == linked + unlinked
     assert unlinked > 0
     assert reserved == 0
-    assert any("have no answer to show for them" in line for line in ToyTask(settings_for(server, tasks)).status())
+    assert any("with no answer to show for it" in line for line in ToyTask(settings_for(server, tasks)).status())
     assert query(tasks, "SELECT reason, count(*) FROM response WHERE verdict = 'retryable' GROUP BY 1") == [
         ("lost_reply", 1)
     ]

@@ -260,7 +260,7 @@ class TestCommands:
     @pytest.mark.parametrize(
         ("line", "message"),
         [
-            ("status --jsn", "unrecognized arguments: --jsn. See gpt-batch-api status --help."),
+            ("status --jsn", "unrecognized arguments: --jsn. Did you mean --json?"),
             ("estimate --max_batch_request 3", "Did you mean --max_batch_requests?"),
             ("run in.csv", "the following arguments are required: --output. See gpt-batch-api run --help."),
         ],
