@@ -73,9 +73,9 @@ class Terminal:
         return "\n".join([*gone, *self.lines])
 
     def until(self, seen: Callable[[], object], *, timeout_s: float = 60) -> None:
-        """Let the process write until *seen* holds."""
+        """Let the process write until *seen* holds, and what it was writing then has come whole."""
         deadline = time.monotonic() + timeout_s
-        while not seen():
+        while not (seen() and self._rests() and seen()):
             assert time.monotonic() < deadline, f"never seen; the screen:\n{self.text}"
             assert self._read(0.2), f"the process ended too early; the screen:\n{self.text}"
 
@@ -85,6 +85,13 @@ class Terminal:
         while self._read(0.2):
             assert time.monotonic() < deadline, f"it does not end; the screen:\n{self.text}"
         return self.process.wait(10)
+
+    def _rests(self) -> bool:
+        """Take in what is being written just now, until there is a pause."""
+        while select.select([self._master], [], [], 0.1)[0]:
+            if not self._read(0):
+                break
+        return True
 
     def _read(self, wait_s: float) -> bool:
         """Take in what is written; whether the process can still write."""
