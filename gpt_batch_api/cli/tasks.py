@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,10 +53,10 @@ def one_workplace(arguments: argparse.Namespace) -> Workplace:
 @contextmanager
 def looked_at(place: Workplace) -> Iterator[sqlite3.Connection]:
     """The store of a task at one moment, to be read while somebody may be writing. Raises UserError if it is empty."""
-    from gpt_batch_api.store.connection import connect_readonly, explained
+    from gpt_batch_api.store.connection import reading
     from gpt_batch_api.store.tasks import has_begun
 
-    with explained(place.store), closing(connect_readonly(place.store)) as db:
+    with reading(place.store) as db:
         if not has_begun(db):
             raise UserError(f"The task {place.prefix!r} in {place.folder} has not begun.")
         db.execute("BEGIN")

@@ -35,6 +35,11 @@ class Judged:
     raw: bytes | None = None
     expected_output_tokens: int = 0
 
+    @property
+    def hides_usage(self) -> bool:
+        """Whether it was answered, and paid for, without a word on what was used."""
+        return self.status == 200 and not self.usage.input_tokens + self.usage.output_tokens
+
 
 class Booking:
     """Answers of one batch, or of one group of direct calls, on their way into the store.

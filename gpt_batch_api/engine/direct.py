@@ -591,9 +591,7 @@ def _paid(flight: Flight) -> Road:
 
 def _costs_unknown(item: Judged) -> bool:
     """Whether nobody says what the call cost: its reply was lost, or tells no usage."""
-    return item.outcome.reason == LOST_REPLY or (
-        item.status == 200 and not item.usage.input_tokens + item.usage.output_tokens
-    )
+    return item.outcome.reason == LOST_REPLY or item.hides_usage
 
 
 def as_line(reply: Reply) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 from gpt_batch_api.domain.limits import BatchLimits, RemoteLimits, TotalLimits
@@ -21,7 +20,7 @@ from gpt_batch_api.planning.schedule import schedule
 from gpt_batch_api.pricing.catalogue import Catalogue
 from gpt_batch_api.pricing.cost import dollars
 from gpt_batch_api.store import ledger, remainder, tasks
-from gpt_batch_api.store.connection import connect_readonly, explained
+from gpt_batch_api.store.connection import reading
 from gpt_batch_api.store.ledger import Booked
 from gpt_batch_api.store.pace import pace
 from gpt_batch_api.store.remainder import Standing
@@ -33,7 +32,7 @@ def estimate_stored(path: Path, settings: Settings, *, now: float) -> Estimate |
 
     Another process may be working on it. Raises StoreError, SettingError.
     """
-    with explained(path), closing(connect_readonly(path)) as db:
+    with reading(path) as db:
         if tasks.load_task(db) is None:
             return None
         db.execute("BEGIN")

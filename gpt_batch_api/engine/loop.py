@@ -25,11 +25,10 @@ from gpt_batch_api.engine.hand import hand
 from gpt_batch_api.engine.intake import Intake
 from gpt_batch_api.engine.shutdowns import warn_of_shutdown
 from gpt_batch_api.planning import next_step as steps
-from gpt_batch_api.planning.admission import Hold, OnServer, Total, admit, admit_direct
+from gpt_batch_api.planning.admission import Hold, OnServer, admit, admit_direct
 from gpt_batch_api.planning.deadline import Hurry
 from gpt_batch_api.planning.next_step import Situation, Step, next_step
 from gpt_batch_api.store import batches, direct, ledger, outbox, pushes, requests, responses, samples, tasks
-from gpt_batch_api.store.ledger import Booked
 from gpt_batch_api.wire.trouble import Refused
 
 FIRST_BACKOFF_S = 2.0
@@ -159,8 +158,8 @@ class Loop:
         for batch in there:
             tokens[batch.model] = tokens.get(batch.model, 0) + batch.load.input_tokens
         on_server = OnServer(len(there), sum((batch.load for batch in there), Load()), tuple(tokens.items()))
-        task = _total(ledger.task_total(db))
-        session = _total(ledger.session_total(db, context.session_id))
+        task = ledger.task_total(db).total
+        session = ledger.session_total(db, context.session_id).total
         return tuple(
             steps.Sealed(
                 batch.id,
@@ -240,8 +239,8 @@ class Loop:
         road = self._direct.road_of(steps.Route(endpoint, model, flex=self._hurry is Hurry.FLEX))
         return admit_direct(
             context.direct_load(kind, input_tokens=tokens, road=road),
-            task=_total(ledger.task_total(db)),
-            session=_total(ledger.session_total(db, context.session_id)),
+            task=ledger.task_total(db).total,
+            session=ledger.session_total(db, context.session_id).total,
             limits=context.limits,
         )
 
@@ -379,10 +378,6 @@ async def unless_stopped(context: Context, coroutine: Coroutine[Any, Any, None])
     except asyncio.CancelledError:
         if not context.interruption.wanted:
             raise
-
-
-def _total(booked: Booked) -> Total:
-    return Total(booked.requests, booked.input_tokens, booked.cost_pico)
 
 
 async def _awaited(awaitable: Awaitable[None]) -> None:

@@ -9,7 +9,7 @@ same reprocess. The output file is replaced at the end, once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 
 from gpt_batch_api.domain.ending import Ending, Over
 from gpt_batch_api.domain.errors import UserError
@@ -30,7 +30,7 @@ from gpt_batch_api.engine.session import RunResult, Seams, TaskPlan, load_catalo
 from gpt_batch_api.engine.start import start
 from gpt_batch_api.planning.reprocess import Made, NewRequests, Preview, Tally, compare
 from gpt_batch_api.store import outbox, replay, responses, samples, snapshot, tasks
-from gpt_batch_api.store.connection import Store, connect_readonly, explained
+from gpt_batch_api.store.connection import Store, reading
 from gpt_batch_api.store.replay import StoredAnswer, StoredSample
 
 PAGE = 200
@@ -125,7 +125,7 @@ def _looking(
     if not workplace.store.exists():
         raise UserError(f"There is no task {workplace.prefix!r} in {workplace.folder}: it has no answers yet.")
     settings = settings.replace(dedupe=False)  # whose index is made by those who write
-    with explained(workplace.store), closing(connect_readonly(workplace.store)) as db:
+    with reading(workplace.store) as db:
         store = Store(workplace.store, db=db)
         if not tasks.has_begun(db):
             raise UserError(

@@ -144,7 +144,7 @@ class _BatchBooking(Booking):
                     line.document, endpoint=self._endpoint, structured=request.structured
                 )
                 judged[request.id] = Judged(request, outcome, usage, status, line.raw)
-                self._silent_answers += status == 200 and not usage.input_tokens + usage.output_tokens
+                self._silent_answers += judged[request.id].hides_usage
             self.book(tx, judged.values(), road=Road.BATCH)
 
     def note_silence(self, outcome: Outcome) -> None:
@@ -162,12 +162,12 @@ class _BatchBooking(Booking):
         """Whoever still waits got no answer."""
         while waiting := responses.unanswered(tx, self._batch.id, limit=PAGE):
             if outcome.verdict is not Verdict.FREE:
-                self._note_silent(waiting)
+                self._add_silent(waiting)
             if self._batch.discard:
                 return
             self.book(tx, [Judged(request, outcome) for request in waiting], road=Road.BATCH)
 
-    def _note_silent(self, waiting: Iterable[Awaiting]) -> None:
+    def _add_silent(self, waiting: Iterable[Awaiting]) -> None:
         step = self._prices.long_context_above
         for request in waiting:
             load = self._context.load(request.kind, size_bytes=0, input_tokens=request.input_tokens)

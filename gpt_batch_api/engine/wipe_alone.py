@@ -30,7 +30,7 @@ from gpt_batch_api.engine.start import start
 from gpt_batch_api.sinks.publish import remove
 from gpt_batch_api.store import batches, ledger, outbox, pushes, snapshot, tasks
 from gpt_batch_api.store import wipe as stored_wipe
-from gpt_batch_api.store.connection import connect_readonly, explained
+from gpt_batch_api.store.connection import reading
 from gpt_batch_api.store.dry_copy import copy_for_dry_run
 
 _SETTING = {"requests": "wipe_requests", "failed": "wipe_failed", "task": "wipe_task"}
@@ -38,7 +38,7 @@ _SETTING = {"requests": "wipe_requests", "failed": "wipe_failed", "task": "wipe_
 
 def preview(workplace: Workplace, kind: str, *, now: float) -> stored_wipe.Loss:
     """What the wipe would forget, tried on a copy. Takes no lock and changes nothing."""
-    with explained(workplace.store), closing(connect_readonly(workplace.store)) as db:
+    with reading(workplace.store) as db:
         if not tasks.has_begun(db):
             raise UserError(
                 f"The task {workplace.prefix!r} in {workplace.folder} has not begun: there is nothing to wipe."
@@ -107,7 +107,7 @@ async def _wipe_here(context: Context, kind: str) -> None:
 
 def _plan(workplace: Workplace) -> TaskPlan:
     """The task as its store has it."""
-    with explained(workplace.store), closing(connect_readonly(workplace.store)) as db:
+    with reading(workplace.store) as db:
         task, delivered = tasks.get_task(db), outbox.delivered(db)
     files = _DeliveredFiles([workplace.folder / part.file_name for part in delivered])
     return TaskPlan(kind=task.kind, metadata=task.metadata, make_hooks=lambda metadata: _NoCode(files))

@@ -11,7 +11,6 @@ from gpt_batch_api.domain.states import BatchState, RequestState
 from gpt_batch_api.domain.words import count, moment
 from gpt_batch_api.planning.admission import Hold, Limits, OnServer, Total, admit
 from gpt_batch_api.store.batches import BatchRow
-from gpt_batch_api.store.ledger import Booked
 from gpt_batch_api.store.snapshot import Snapshot
 
 
@@ -54,16 +53,12 @@ def _holds(batch: BatchRow, on_server: OnServer, snapshot: Snapshot, settings: S
     return admit(
         batch.load,
         model=batch.model,
-        task=_total(snapshot.booked),
-        session=Total() if over else _total(snapshot.session_booked),
+        task=snapshot.booked.total,
+        session=Total() if over else snapshot.session_booked.total,
         remote=on_server,
         limits=Limits.of(settings),
         learnt=None if learnt is None else max(1, int(learnt.enqueued_tokens / settings.limits.max_token_safety)),
     )
-
-
-def _total(booked: Booked) -> Total:
-    return Total(booked.requests, booked.input_tokens, booked.cost_pico)
 
 
 def _remote(snapshot: Snapshot) -> Iterator[Waits]:

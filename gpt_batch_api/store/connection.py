@@ -187,6 +187,13 @@ def connect_readonly(path: Path) -> Connection:
     return db
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[Connection]:
+    """Look at the store at *path*, which another process may be writing. Raises StoreError if it cannot be read."""
+    with explained(path), closing(connect_readonly(path)) as db:
+        yield db
+
+
 def is_new(db: sqlite3.Connection) -> bool:
     """Whether the store has no tables yet: they come in one transaction with their version."""
     sql = "SELECT user_version = 0 AND NOT EXISTS (SELECT 1 FROM sqlite_schema) FROM pragma_user_version"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
+from gpt_batch_api.planning.admission import Total
 from gpt_batch_api.store.codec import storable
 
 
@@ -28,6 +29,11 @@ class Booked:
     def cost_pico(self) -> int:
         """What counts against a limit: spent or promised."""
         return self.reserved_pico + self.spent_pico
+
+    @property
+    def total(self) -> Total:
+        """All that counts against limits."""
+        return Total(self.requests, self.input_tokens, self.cost_pico)
 
 
 _SUMS = (

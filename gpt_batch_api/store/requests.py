@@ -163,7 +163,7 @@ def describe(db: sqlite3.Connection, request_id: int) -> RequestKey:
 
 
 def body(db: sqlite3.Connection, request_id: int) -> bytes:
-    """The payload of a request that is not final."""
+    """The payload of a request."""
     row = db.execute("SELECT body FROM payload WHERE request_id = ?", (request_id,)).fetchone()
     return unpack_payload(db, row[0])
 

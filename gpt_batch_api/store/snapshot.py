@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from gpt_batch_api.domain.states import BatchState, RequestState
 from gpt_batch_api.store import batches, direct, events, ledger, lengths, outbox, spending, tasks
 from gpt_batch_api.store import requests as stored_requests
 from gpt_batch_api.store.batches import BatchRow
-from gpt_batch_api.store.connection import connect_readonly, explained
+from gpt_batch_api.store.connection import reading
 from gpt_batch_api.store.direct import Group
 from gpt_batch_api.store.events import Told
 from gpt_batch_api.store.ledger import Booked
@@ -137,7 +137,7 @@ def take_from(path: Path) -> Snapshot | None:
     """
     if not path.exists():
         return None
-    with explained(path), closing(connect_readonly(path)) as db:
+    with reading(path) as db:
         return take(db) if tasks.has_begun(db) else None
 
 

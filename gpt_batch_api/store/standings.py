@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from gpt_batch_api.domain.outcome import Usage
 from gpt_batch_api.domain.states import RequestState
-from gpt_batch_api.store.codec import unpack_payload
-from gpt_batch_api.store.connection import connect_readonly, explained, is_new
+from gpt_batch_api.store import requests
+from gpt_batch_api.store.connection import is_new, reading
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def look_up(path: Path, keys: Sequence[str]) -> dict[str, Standing]:
     """Those of *keys* that have been asked about, in the store at *path*, which another process may be writing."""
     if not path.exists():
         return {}
-    with explained(path), closing(connect_readonly(path)) as db:
+    with reading(path) as db:
         if is_new(db):
             return {}
         rows = db.execute(_LOOK_UP, (json.dumps(keys),))
@@ -44,9 +43,8 @@ def look_up(path: Path, keys: Sequence[str]) -> dict[str, Standing]:
 
 def payload_of(path: Path, request_id: int) -> bytes:
     """What a request asked, as JSON."""
-    with explained(path), closing(connect_readonly(path)) as db:
-        (body,) = db.execute("SELECT body FROM payload WHERE request_id = ?", (request_id,)).fetchone()
-        return unpack_payload(db, body)
+    with reading(path) as db:
+        return requests.body(db, request_id)
 
 
 _SUMS = "input_tokens cached_tokens cache_write_tokens output_tokens reasoning_tokens cost_pico".split()

@@ -162,7 +162,7 @@ class Transport:
 
     def make_ready(self, calls: int) -> None:
         """Make what so many calls at once need. Raises SettingError if that cannot be."""
-        assert self._heading
+        _ = self._heading  # made now, and kept
         self._pool(calls - 1)
 
     def _pool(self, place: int) -> httpx2.AsyncClient:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt_batch_api.sandbox.child import SandboxProcess
+from tests.toy import ToyTask, sandbox, settings_for
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,3 +45,14 @@ def document(done: subprocess.CompletedProcess[str]) -> Any:
     """What a command printed as JSON; it must have ended well."""
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def finish_with_a_refusal(task: type[ToyTask], folder: Path, **values: Any) -> None:
+    """Run *task* in `folder/tasks` to its end; the request of its fourth sample is refused."""
+    (folder / "tasks").mkdir()
+    plan = (
+        "lines: [{fault: refusal, match: word-00003}]\n"
+        "timing: {validating_s: 0, minimum_s: 0, finalizing_s: 0, requests_per_s: 1000000}\n"
+    )
+    with sandbox(folder / "server", plan) as server:
+        task(settings_for(server, folder / "tasks"), process_failed_batches=-1, **values).run()

@@ -12,8 +12,8 @@ import pytest
 
 from gpt_batch_api.cli.main import main
 from gpt_batch_api.task_manager import Result, Sample
-from tests.cli.rig import command, document
-from tests.toy import ToyTask, books, rows_of, sandbox, settings_for
+from tests.cli.rig import command, document, finish_with_a_refusal
+from tests.toy import ToyTask, books, rows_of
 
 
 class Toy(ToyTask):
@@ -31,13 +31,7 @@ class Toy(ToyTask):
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished task in which one of five requests was refused."""
     folder = tmp_path_factory.mktemp("exported")
-    (folder / "tasks").mkdir()
-    plan = (
-        "lines: [{fault: refusal, match: word-00003}]\n"
-        "timing: {validating_s: 0, minimum_s: 0, finalizing_s: 0, requests_per_s: 1000000}\n"
-    )
-    with sandbox(folder / "server", plan) as server:
-        Toy(settings_for(server, folder / "tasks"), max_retries=0, process_failed_batches=-1).run()
+    finish_with_a_refusal(Toy, folder, max_retries=0)
     return folder
 
 

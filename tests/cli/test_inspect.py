@@ -11,7 +11,7 @@ import pytest
 from gpt_batch_api.cli.main import main
 from gpt_batch_api.sandbox.child import SandboxProcess
 from gpt_batch_api.task_manager import GPTRequest, Result, Sample
-from tests.cli.rig import command, document
+from tests.cli.rig import command, document, finish_with_a_refusal
 from tests.toy import ToyTask, query, sandbox, settings_for
 
 PICTURE = "data:image/png;base64," + base64.b64encode(bytes(3000)).decode()
@@ -39,13 +39,7 @@ class WithPictures(ToyTask):
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished task in which one request was sent back and one refused."""
     folder = tmp_path_factory.mktemp("inspected")
-    (folder / "tasks").mkdir()
-    plan = (
-        "lines: [{fault: refusal, match: word-00003}]\n"
-        "timing: {validating_s: 0, minimum_s: 0, finalizing_s: 0, requests_per_s: 1000000}\n"
-    )
-    with sandbox(folder / "server", plan) as server:
-        WithPictures(settings_for(server, folder / "tasks"), max_retries=1, process_failed_batches=-1).run()
+    finish_with_a_refusal(WithPictures, folder, max_retries=1)
     return folder
 
 
