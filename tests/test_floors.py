@@ -98,6 +98,7 @@ HEAVY = {
     "omegaconf",
     "yaml",
     "httpx2",
+    "aiohttp",
 }
 OUR_SERVER = "sandbox"
 

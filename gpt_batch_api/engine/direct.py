@@ -22,7 +22,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
 
 from gpt_batch_api.domain.errors import AccountError, PayloadError, Unreachable
 from gpt_batch_api.domain.events import CallsUnknown, DirectExchange, DirectSettled, Waiting, WouldCall
@@ -50,7 +49,11 @@ from gpt_batch_api.wire.trouble import Lost, NotSent
 CEILING = 500
 """Calls in flight at most, if the user sets no maximum."""
 LOOK_S = 0.05
-"""How often calls in flight are looked at while something else is done."""
+"""How often calls in flight are looked at though nothing was heard of them."""
+BESIDE_S = 0.005
+"""How long something else may be done meanwhile. While the event loop stands still no answer comes in and no call leaves."""
+ARRIVING = 3
+"""Rounds of the event loop from bytes that have arrived to a call that has landed."""
 READ_AHEAD = 32
 FLEX_PAUSE_S = 300.0
 """How long the flex tier is left alone when it had no room."""
@@ -70,7 +73,6 @@ class Flight:
     load: Load
     body: bytes
     paced: pacing.Call | None = None
-    place: int = 0
     started_s: float = 0.0
     ended_s: float = 0.0
     reply: Reply | None = None
@@ -89,8 +91,6 @@ class DirectRoad:
         self._no_flex_until: dict[str, float] = {}
         """Models for which the server had no room in its flex tier, or has none such (for ever)."""
         self._flying: dict[int, Flight] = {}
-        self._places: list[int] = []
-        """Free ones below the highest taken: a call takes the lowest."""
         self._landed: list[Flight] = []
         self._news = asyncio.Event()
         self._turned_s = float("-inf")
@@ -118,7 +118,7 @@ class DirectRoad:
     @property
     def due_s(self) -> float:
         """Seconds until calls should be looked at again."""
-        return self._turned_s + LOOK_S - self._context.clock.monotonic()
+        return self._turned_s + BESIDE_S - self._context.clock.monotonic()
 
     async def run(self, routes: Sequence[Route], *, for_s: float) -> None:
         """Book what has come and send what may go; for up to *for_s* seconds, go on doing so.
@@ -129,6 +129,8 @@ class DirectRoad:
         until_s = clock.monotonic() + for_s
         self._held = False
         self._look_anew()
+        for _ in range(ARRIVING):
+            await asyncio.sleep(0)
         while True:
             await self._turn(routes)
             self._raise_trouble()
@@ -203,7 +205,6 @@ class DirectRoad:
                     self._begin(tx, leaving)
         for flight, _ in landed:
             del self._flying[flight.call.request_id]
-            heappush(self._places, flight.place)
         del self._landed[: len(landed)]
         for flight in leaving:
             self._launch(flight)
@@ -211,7 +212,7 @@ class DirectRoad:
 
     def _begin(self, tx: sqlite3.Connection, leaving: Sequence[Flight]) -> None:
         context = self._context
-        context.remote.make_ready(len(self._flying) + len(leaving))  # if it cannot be made, nothing was intended yet
+        context.remote.make_ready()  # if it cannot be made, nothing was intended yet
         calls = [flight.call for flight in leaving]
         direct.begin(tx, calls, session_id=context.session_id, now=context.clock.now())
 
@@ -342,7 +343,6 @@ class DirectRoad:
         return min(pauses, default=None)
 
     def _launch(self, flight: Flight) -> None:
-        flight.place = heappop(self._places) if self._places else len(self._flying)
         self._flying[flight.call.request_id] = flight
         flight.task = asyncio.get_running_loop().create_task(self._fly(flight))
 
@@ -353,7 +353,6 @@ class DirectRoad:
                 endpoint=flight.ready.endpoint,
                 body=flight.body,
                 timeout_s=wire_direct.FLEX_S if flight.call.road is Road.FLEX else wire_direct.DIRECT_S,
-                place=flight.place,
             )
         except Exception as trouble:
             flight.trouble = trouble
@@ -527,7 +526,6 @@ class DirectRoad:
             direct.give_up(tx, [flight.call for flight in left], session_id=context.session_id, now=context.clock.now())
             context.tell(CallsUnknown(count=len(left), cost_pico=sum(flight.call.reserved_pico for flight in left)))
         self._flying.clear()
-        self._places.clear()
         self._landed.clear()
 
     def _close_group(self) -> None:

@@ -37,7 +37,7 @@ FIRST_ORPHAN_LOOK_S = 1.0
 LONGEST_ORPHAN_LOOK_S = 60.0
 READ_AGAIN_S = 10.0
 """How long it is taken for granted that a pile is light enough for direct calls; if not, they notice."""
-INTAKE_BESIDE_CALLS = 50
+INTAKE_BESIDE_CALLS = 25
 """So many requests are taken in at a time where direct calls must not wait for it."""
 
 

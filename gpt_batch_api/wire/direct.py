@@ -41,25 +41,22 @@ def by_flex(body: bytes) -> bytes | None:
     return json.dumps({**document, "service_tier": "flex"}, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-async def ask(transport: Transport, *, endpoint: str, body: bytes, timeout_s: float, place: int = 0) -> Reply:
-    """Make one call, exactly once. *place*: which of the calls in flight it is, from 0.
+async def ask(transport: Transport, *, endpoint: str, body: bytes, timeout_s: float) -> Reply:
+    """Make one call, exactly once.
 
     Raises NotSent if the server had nothing of it, Lost if no reply came.
     """
 
     async def call() -> Reply:
-        path = endpoint.removeprefix("/v1")
-        response = await transport.post(path, body, timeout_s=timeout_s, place=place)
-        content = response.content
-        if response.status_code == 200:
-            transport.heard(response.headers)
-        return _reply(response, content if response.status_code == 200 else transport.without_key(content))
+        raw = await transport.post(endpoint.removeprefix("/v1"), body, timeout_s=timeout_s)
+        content = raw.content
+        if raw.status == 200:
+            transport.heard(raw.headers)
+        else:
+            content = transport.without_key(content)
+        return Reply(raw.status, raw.headers, content, _object(content), retry_after(raw.headers))
 
     return await transport.once(call)
-
-
-def _reply(response: Any, content: bytes) -> Reply:
-    return Reply(response.status_code, response.headers, content, _object(content), retry_after(response.headers))
 
 
 def _object(content: bytes) -> dict[str, Any] | None:

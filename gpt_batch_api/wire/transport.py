@@ -13,12 +13,12 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gpt_batch_api.domain.clock import Clock
 from gpt_batch_api.domain.errors import AccountError, SettingError, Unreachable
 from gpt_batch_api.endpoints.base import printable
+from gpt_batch_api.wire.connections import Connections, RawReply
 from gpt_batch_api.wire.listing import server_time
 from gpt_batch_api.wire.trouble import Lost, NotSent, Refused, Trouble, blotted, understand
 
@@ -68,13 +68,6 @@ def _header_value(text: str | None, name: str) -> str | None:
     return text
 
 
-CONNECT_S = 10.0
-"""How long it may take to get a connection."""
-CALLS_PER_POOL = 10
-POOLS_AT_ONCE = 10
-"""How many pools of connections are made together, at the least."""
-
-
 @dataclass(frozen=True)
 class Reply:
     """A successful reply: its JSON document, and the sandbox's name if a sandbox gave it."""
@@ -104,7 +97,7 @@ class Transport:
         self._chance = chance or random.Random()
         self._http_client = http_client
         self._client: AsyncOpenAI | None = None
-        self._pools: list[httpx2.AsyncClient] = []
+        self._connections: Connections | None = None
         self._ahead_s = 0.0
         self.was_answered = False
         """Whether the server has replied yet; from then on its time is known, as far as it tells it."""
@@ -142,62 +135,30 @@ class Transport:
         """*content* with the API key made unreadable: servers repeat a wrong one in their errors."""
         return blotted(content.decode(errors="replace"), self._server.api_key).encode()
 
-    async def post(self, path: str, body: bytes, *, timeout_s: float, place: int = 0) -> httpx2.Response:
-        """Send bytes that are ready, as they are; a reply of any status is returned. *place*: which call in flight (from 0).
+    async def post(self, path: str, body: bytes, *, timeout_s: float) -> RawReply:
+        """Send bytes that are ready, as they are; a reply of any status is returned. Raises NotSent, Lost."""
+        return await self._connected().post(path, body, timeout_s=timeout_s)
 
-        This goes past the official client, which for each call would look at its options, headers and the reply's type
-        anew: a third of the CPU time of a small call.
-        """
-        import httpx2
-        from openai import APIConnectionError
+    def make_ready(self) -> None:
+        """Make what `post` needs. Raises SettingError if that cannot be."""
+        self._connected()
 
-        pool = self._pool(place)
-        address, headers = self._heading
-        timeout = httpx2.Timeout(timeout_s, connect=CONNECT_S)
-        request = pool.build_request("POST", address + path, content=body, headers=headers, timeout=timeout)
-        try:
-            return await pool.send(request)
-        except Exception as error:
-            raise APIConnectionError(request=request) from error
-
-    def make_ready(self, calls: int) -> None:
-        """Make what so many calls at once need. Raises SettingError if that cannot be."""
-        _ = self._heading  # made now, and kept
-        self._pool(calls - 1)
-
-    def _pool(self, place: int) -> httpx2.AsyncClient:
-        """The connections of a call.
-
-        For each call the HTTP library looks at all connections of its pool, twice. So many calls at once share several
-        pools of a few connections each.
-        """
-        if self._http_client is not None:
-            return self._http_client
-        index = place // CALLS_PER_POOL
-        if len(self._pools) <= index:
-            from httpx2 import create_ssl_context
-            from openai import DefaultAsyncHttpxClient
-
-            trust = create_ssl_context()  # costs more than all else here, so it is shared
-            missing = range(len(self._pools), max(index + 1, POOLS_AT_ONCE))
-            self._pools += (DefaultAsyncHttpxClient(verify=trust) for _ in missing)
-        return self._pools[index]
-
-    @cached_property
-    def _heading(self) -> tuple[str, dict[str, str]]:
-        """The server's address and the headers of each call, as the official client would send them."""
-        client = self.client
-        headers = {**client.default_headers, **client.auth_headers}
-        return str(client.base_url).rstrip("/"), {name: str(value) for name, value in headers.items() if value}
+    def _connected(self) -> Connections:
+        """The connections of direct calls. They send what the official client would send."""
+        if self._connections is None:
+            client = self.client
+            headers = {**client.default_headers, **client.auth_headers}
+            address = str(client.base_url).rstrip("/")
+            self._connections = Connections(address, {name: str(value) for name, value in headers.items() if value})
+        return self._connections
 
     async def close(self) -> None:
         """Close all connections."""
         if self._client is not None:
             await self._client.close()
-        for pool in self._pools:
-            await pool.aclose()
-        self._client = None
-        self._pools.clear()
+        if self._connections is not None:
+            await self._connections.close()
+        self._client = self._connections = None
 
     async def once(self, call: Callable[[], Awaitable[T]]) -> T:
         """Make a call exactly once. Raises Trouble, or AccountError if the account itself is refused."""
