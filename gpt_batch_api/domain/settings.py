@@ -271,10 +271,14 @@ class RequesterSettings:
         help="print requests and responses of direct calls: those with an error, with a warning too, or all",
     )
     show_warnings: int = setting(
-        50, check=at_least(0), help="how many warnings of a kind to show per batch; after that only a count"
+        50,
+        check=at_least(0),
+        help="how many warnings of a kind to show per batch, fewer if earlier ones have shown some; then only a count",
     )
     show_errors: int = setting(
-        25, check=at_least(0), help="how many errors of a kind to show per batch; after that only a count"
+        25,
+        check=at_least(0),
+        help="how many errors of a kind to show per batch, fewer if earlier ones have shown some; then only a count",
     )
     max_retries: int = setting(
         2,

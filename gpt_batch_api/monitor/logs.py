@@ -1,6 +1,8 @@
 """Say in log lines what happens. A quiet run prints a line per batch, none per request.
 
-Repeated problems are summarised: per batch and kind the first few are shown, then only a count.
+Repeated problems are summarised: of each kind a batch shows the first few, then only a count. What earlier batches have
+shown counts half, and counts are told when they have doubled, and at the end. So equal problems stay a handful of lines in
+however many batches they come.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from gpt_batch_api.domain import events
@@ -24,6 +27,45 @@ logger = logging.getLogger("gpt_batch_api")
 
 WAIT_LINE_S = 300.0
 """How often a wait is told of on the log."""
+
+
+_LEVELS = {"error": logging.ERROR, "warning": logging.WARNING}
+
+
+@dataclass
+class _Kind:
+    """The problems of a kind that a run has met."""
+
+    seen: int = 0
+    shown: int = 0
+    told: int = 0
+    """How many were hidden when a number of them was last told,"""
+    summed_up: int = 0
+    """and that number: of one batch, or of all."""
+    _seen_in: Counter[int | None] = field(default_factory=Counter)
+    _shown_in: Counter[int | None] = field(default_factory=Counter)
+
+    @property
+    def hidden(self) -> int:
+        return self.seen - self.shown
+
+    def in_batch(self, batch: int) -> tuple[int, int]:
+        """How many were seen in a batch, and how many of them were not shown."""
+        return self._seen_in[batch], self._seen_in[batch] - self._shown_in[batch]
+
+    def shows(self, batch: int | None, *, most: int) -> bool:
+        """Count one more; say whether it is to be shown. *most*: so many in a batch."""
+        self.seen += 1
+        self._seen_in[batch] += 1
+        earlier = self.shown - self._shown_in[batch]
+        shows = self._shown_in[batch] < most - earlier // 2
+        self._shown_in[batch] += shows
+        self.shown += shows
+        return shows
+
+    def forget(self, batch: int | None) -> None:
+        """A batch is over."""
+        del self._seen_in[batch], self._shown_in[batch]
 
 
 class LogLines:
@@ -42,7 +84,7 @@ class LogLines:
         self._prefix = prefix
         self._beside_view = beside_view and settings.extra.verbosity != "verbose"
         self._monotonic = monotonic
-        self._problems: Counter[tuple[int | None, str, str]] = Counter()
+        self._problems: dict[tuple[str, str], _Kind] = {}
         self._guesses: set[str] = set()
         self._progress_told = float("-inf")
         self._wait_told = float("-inf")
@@ -268,14 +310,14 @@ class LogLines:
         if event.severity == "guess":
             self._tell_guess(event)
             return
-        requester = self._settings.requester
-        most = requester.show_errors if event.severity == "error" else requester.show_warnings
-        key = (event.batch, event.severity, event.reason)
-        self._problems[key] += 1
-        if self._problems[key] <= most:
-            level = logging.ERROR if event.severity == "error" else logging.WARNING
+        kind = self._problems.setdefault((event.severity, event.reason), _Kind())
+        if kind.shows(event.batch, most=self._most(event.severity)):
             where = f"Batch {event.batch}: request" if event.batch is not None else "Request"
-            self._say(level, f"{where} {event.request}: {event.reason}: {sentence(event.message)}")
+            self._say(_LEVELS[event.severity], f"{where} {event.request}: {event.reason}: {sentence(event.message)}")
+
+    def _most(self, severity: str) -> int:
+        requester = self._settings.requester
+        return requester.show_errors if severity == "error" else requester.show_warnings
 
     def _tell_guess(self, event: events.Problem) -> None:
         often = self._settings.requester.token_estimator_warn == "always"
@@ -284,16 +326,15 @@ class LogLines:
             self._say(logging.WARNING, f"Request {event.request}: tokens are guessed: {sentence(event.message)}")
 
     def _sum_up_problems(self, batch: int | None) -> None:
-        requester = self._settings.requester
-        whose = "Requests" if batch is None else f"Batch {batch}"
-        for (where, severity, reason), number in sorted(self._problems.items(), key=str):
-            most = requester.show_errors if severity == "error" else requester.show_warnings
-            if where == batch and number > most:
-                self._say(
-                    logging.ERROR if severity == "error" else logging.WARNING,
-                    f"{whose}: {number - most:,} more of {reason} ({number:,} in all).",
-                )
-        self._problems = Counter({key: number for key, number in self._problems.items() if key[0] != batch})
+        """Tell how many were not shown, if that says much more than what was told before. None: of the whole run."""
+        for (severity, reason), kind in sorted(self._problems.items()):
+            seen, hidden = (kind.seen, kind.hidden) if batch is None else kind.in_batch(batch)
+            is_news = kind.summed_up < kind.hidden if batch is None else kind.told * 2 <= kind.hidden
+            if hidden and is_news:
+                kind.told, kind.summed_up = kind.hidden, hidden
+                whose = "Requests" if batch is None else f"Batch {batch}"
+                self._say(_LEVELS[severity], f"{whose}: {hidden:,} more of {reason} ({seen:,} in all).")
+            kind.forget(batch)
 
     def _tell_HeldDecided(self, event: events.HeldDecided) -> None:  # noqa: N802
         self._say(

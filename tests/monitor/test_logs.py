@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from gpt_batch_api.domain import events
@@ -45,6 +47,42 @@ def test_another_batch_begins_anew(log: pytest.LogCaptureFixture) -> None:
         "Batch 3: request a: refusal: No.",
         "Batch 4: request a: refusal: No.",
     ]
+
+
+@pytest.mark.parametrize("batches", [1, 2, 10, 400, 10_000])
+def test_however_many_batches_they_come_in(log: pytest.LogCaptureFixture, batches: int) -> None:
+    """10,000 equal problems are twice as many lines as the setting says at most, and a few counts; the last one has them all."""
+    lines = LogLines(Settings.from_values({"show_errors": 5}))
+    for batch in range(batches):
+        for number in range(10_000 // batches):
+            lines(Problem(severity="error", batch=batch, request=f"r{number}", reason="refusal", message="No"))
+        lines(dataclasses.replace(SETTLED, batch=batch))
+    lines(events.RunEnded(outcome="done", reasons=()))
+    told = [text for text in log.messages if "refusal" in text]
+    shown = [text for text in told if "more of" not in text]
+    assert 5 <= len(shown) <= 11
+    assert len(told) - len(shown) <= 15  # 10,000 is less than two to the power of 14
+    hidden = 10_000 - len(shown)
+    assert told[-1].endswith(f"{hidden:,} more of refusal (10,000 in all).")
+
+
+def test_another_kind_is_shown_anew(log: pytest.LogCaptureFixture) -> None:
+    """What one kind has used up is not missing for another, nor errors for warnings."""
+    lines = LogLines(Settings.from_values({"show_errors": 2, "show_warnings": 2}))
+    for severity, reason in (("error", "refusal"), ("error", "truncated"), ("warning", "refusal")):
+        for batch in range(100):
+            lines(Problem(severity=severity, batch=batch, request="r", reason=reason, message="No"))
+    levels = [record.levelname for record in log.records if "request r: refusal" in record.getMessage()]
+    assert levels == ["ERROR"] * 4 + ["WARNING"] * 4
+    assert len([text for text in log.messages if "request r: truncated" in text]) == 4
+
+
+def test_none_are_shown_if_none_are_wanted(log: pytest.LogCaptureFixture) -> None:
+    """But they are counted."""
+    lines = LogLines(Settings.from_values({"show_errors": 0}))
+    lines(Problem(severity="error", batch=3, request="r", reason="refusal", message="No"))
+    lines(SETTLED)
+    assert [text for text in log.messages if "refusal" in text] == ["Batch 3: 1 more of refusal (1 in all)."]
 
 
 @pytest.mark.parametrize(("verbosity", "told"), [("normal", 0), ("verbose", 1)])
