@@ -10,13 +10,14 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from gpt_batch_api.cli.options import add_settings, make_parser, settings_from_args, settings_from_config
 from gpt_batch_api.domain.clock import SystemClock
 from gpt_batch_api.domain.ending import Ending, Over
 from gpt_batch_api.domain.errors import GPTBatchError, InternalError, SafetyStop, UserError
+from gpt_batch_api.domain.events import Event, RunBegan
 from gpt_batch_api.domain.request import GPTRequest
 from gpt_batch_api.domain.selection import Selection
 from gpt_batch_api.domain.settings import Settings
@@ -112,6 +113,7 @@ class TaskManager:
         self._listeners = tuple(listeners)
         self._seams = seams
         self._entered = False
+        self._began = False
         self._figures = OwnFigures()
 
     # ------------------------------------------------------------ to override
@@ -186,7 +188,11 @@ class TaskManager:
             result = self._look()
         else:
             with interruptible() as signals, tracking(self.settings, self.workplace) as tracker:
-                result = asyncio.run(self._run(interruption or signals, tracker))
+                try:
+                    result = asyncio.run(self._run(interruption or signals, tracker))
+                except GPTBatchError:
+                    self._tell_summary_after_error()
+                    raise
         self._tell_end(result)
         return result
 
@@ -294,12 +300,13 @@ class TaskManager:
         from gpt_batch_api.engine.session import Seams, run_task
         from gpt_batch_api.monitor.run_view import RunView
 
+        self._began = False
         dry, estimates = self.settings.general.dryrun, self.settings.extra.estimate
         run = run_estimate if estimates else run_dry if dry else run_task
         prefix = "(estimate) " if estimates else "(dry run) " if dry else ""
         view = None if prefix else RunView(self.settings, self.workplace.store, prefix=self.workplace.prefix)
         with self._left_at_end(), view or nullcontext():
-            shown = (tracker,) if view is None else (view, tracker)
+            shown = (self._note_beginning, tracker) if view is None else (self._note_beginning, view, tracker)
             listeners = self._all_listeners(prefix, *shown, beside_view=view is not None and view.is_live)
             return await run(
                 self.settings,
@@ -356,6 +363,21 @@ class TaskManager:
         except GPTBatchError:
             return False
         return True
+
+    def _tell_summary_after_error(self) -> None:
+        """Say what a run has done before it ended with an error, if it had begun."""
+        from gpt_batch_api.monitor.summary import summary_lines
+
+        began, self._began = self._began, False
+        copies = self.settings.general.dryrun or self.settings.extra.estimate
+        if not began or copies or self.settings.extra.verbosity == "quiet":
+            return
+        with suppress(GPTBatchError):  # it may be the store that is in trouble
+            for line in self._told(self._look(), summary_lines):
+                logger.info("%s", line)
+
+    def _note_beginning(self, event: Event) -> None:
+        self._began = self._began or isinstance(event, RunBegan)
 
     def _tell_end(self, result: RunResult) -> None:
         over = result.over

@@ -6,6 +6,8 @@ They go by aiohttp, not by the official client and its HTTP library, which take 
 
 from __future__ import annotations
 
+import os
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -91,7 +93,6 @@ class Connections:
             ) as reply:
                 return RawReply(reply.status, reply.headers, await reply.read())
         except aiohttp.ClientError as error:
-            text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             unsent = (
                 aiohttp.ClientConnectorError,
                 aiohttp.ConnectionTimeoutError,
@@ -100,11 +101,23 @@ class Connections:
                 aiohttp.ClientHttpProxyError,
             )
             is_unsent = isinstance(error, unsent) and not way.is_redirected
-            raise (NotSent if is_unsent else Lost)(text) from error
+            raise (NotSent if is_unsent else Lost)(_words(error)) from error
 
     async def close(self) -> None:
         """Close all of them."""
         await self._session.close()
+
+
+def _words(error: aiohttp.ClientError) -> str:
+    """What is wrong. The library's own words for a connection that was not made name its insides."""
+    import aiohttp
+
+    if isinstance(error, aiohttp.ClientConnectorError):
+        cause = error.os_error
+        number = 0 if isinstance(cause, ssl.SSLError) else cause.errno or 0
+        why = os.strerror(number) if number > 0 else cause.strerror or str(cause)
+        return f"no connection to {error.host}:{error.port} ({why})"
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _redirections() -> aiohttp.TraceConfig:

@@ -65,7 +65,7 @@ def test_a_model_that_the_server_does_not_have_is_a_failure(
 
 def test_a_server_that_is_not_there_is_one_line(log: pytest.LogCaptureFixture) -> None:
     assert main(["--client_base_url", "http://127.0.0.1:9/v1", "--openai_api_key", "k"]) == 1
-    assert log.messages == ["The server does not answer: ConnectError: All connection attempts failed"]
+    assert log.messages == ["The server does not answer: no connection to 127.0.0.1:9 (Connection refused)"]
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,16 @@ from pathlib import Path
 
 import pyte
 import pytest
+from filelock import FileLock
 from rich.text import Text
 
+from gpt_batch_api.domain.errors import GPTBatchError, TaskCodeError
 from gpt_batch_api.domain.events import Event, SessionEnded
 from gpt_batch_api.domain.settings import Settings
 from gpt_batch_api.monitor.below import AboveStream, Below
 from gpt_batch_api.monitor.run_view import RunView
 from gpt_batch_api.sandbox.child import SandboxProcess
+from gpt_batch_api.task_manager import Result, Sample
 from tests.store.rig import Desk, desk_at
 from tests.store.test_snapshot import scene
 from tests.toy import ToyTask, settings_for
@@ -82,6 +85,55 @@ def test_a_run_ends_with_its_session(server: SandboxProcess, tasks: Path) -> Non
     assert isinstance(told[-1], SessionEnded)
     assert sorted(path.name for path in tasks.glob("*_state*")) == ["toy_state.db"]
     assert viewers() == []
+
+
+def stumbling(server: SandboxProcess, tasks: Path, **values: object) -> ToyTask:
+    """A task whose code fails with the fourth answer."""
+
+    class Stumbling(ToyTask):
+        def process_result(self, result: Result, sample: Sample) -> None:
+            if sample.key == "word-00003":
+                raise ValueError("oh")
+            super().process_result(result, sample)
+
+    return Stumbling(settings_for(server, tasks, **values))
+
+
+def test_a_run_that_ends_with_an_error_says_what_it_has_done(
+    server: SandboxProcess, tasks: Path, log: pytest.LogCaptureFixture
+) -> None:
+    """In the ten lines of any other run; the error is the last that is read."""
+    assert stumbling(server, tasks).main() == 1
+    (first,) = [
+        place for place, text in enumerate(log.messages) if text.startswith("Task toy (Stumbling): not complete")
+    ]
+    ten = log.messages[first:]
+    assert any(text.startswith("  money ") for text in ten)
+    assert "oh" in ten[-1]
+
+
+@pytest.mark.parametrize("values", [{"verbosity": "quiet"}, {"dryrun": True}], ids=["quiet", "dry run"])
+def test_there_are_no_ten_lines_where_a_good_run_has_none(
+    server: SandboxProcess, tasks: Path, log: pytest.LogCaptureFixture, values: dict[str, object]
+) -> None:
+    with pytest.raises(TaskCodeError):
+        stumbling(server, tasks).run()
+    log.clear()
+    with pytest.raises(TaskCodeError):
+        stumbling(server, tasks, **values).run()
+    assert not any(text.startswith("Task toy") for text in log.messages)
+
+
+def test_a_run_that_could_not_begin_has_done_nothing(
+    server: SandboxProcess, tasks: Path, log: pytest.LogCaptureFixture
+) -> None:
+    """The task is somebody else's just now."""
+    task = ToyTask(settings_for(server, tasks))
+    assert task.run()
+    log.clear()
+    with FileLock(tasks / "toy.lock"), pytest.raises(GPTBatchError):
+        task.run()
+    assert not any(text.startswith("Task toy") for text in log.messages)
 
 
 @pytest.mark.parametrize("broken", ["missing", "garbage"])

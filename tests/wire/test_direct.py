@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -155,6 +160,31 @@ def test_a_server_that_drops_idle_connections_loses_no_call() -> None:
 
 
 @contextmanager
+def encrypted_server(folder: Path) -> Iterator[str]:
+    """A server with a certificate of its own making."""
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "1"]
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *names, "-keyout", key, "-out", certificate],
+        check=True,
+        capture_output=True,
+    )
+    trust = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trust.load_cert_chain(certificate, key)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with suppress(OSError):
+                connection, _ = listening.accept()
+                trust.wrap_socket(connection, server_side=True).close()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"https://127.0.0.1:{listening.getsockname()[1]}/v1"
+    thread.join(5)
+
+
+@contextmanager
 def rude_server() -> Iterator[str]:
     """Closes each connection after a reply, though the reply promises to keep it."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -181,7 +211,6 @@ def rude_server() -> Iterator[str]:
 # ---------------------------------------------------------------- trouble on the way
 
 LOST = {
-    "hung up before reading": BEFORE_READING,
     "hung up while reading": WHILE_READING,
     "hung up after reading": AFTER_READING,
     "reply cut in the middle": Answer(200, json.dumps({"id": "x"}).encode(), cut_after=5),
@@ -202,6 +231,14 @@ def test_a_server_that_had_the_call_may_have_acted(server: TinyServer, name: str
         talk(server.url, ask)
     assert str(caught.value)
     assert name.startswith("sent") or server.connections == 1
+
+
+def test_a_server_that_hangs_up_at_once_is_asked_once(server: TinyServer) -> None:
+    """Whether that is before our bytes have left or after is a matter of luck, and told as it was."""
+    server.answers(BEFORE_READING)
+    with pytest.raises((NotSent, Lost)):
+        talk(server.url, ask)
+    assert server.connections == 1
 
 
 def test_a_reply_that_takes_too_long_is_lost(server: TinyServer) -> None:
@@ -226,6 +263,26 @@ def test_where_no_connection_was_made_nothing_happened(url: str) -> None:
     """Nothing is booked for it."""
     with pytest.raises(NotSent):
         talk(url, ask)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://127.0.0.1:9/v1", "no connection to 127.0.0.1:9 (Connection refused)"),
+        ("http://nowhere.invalid/v1", "no connection to nowhere.invalid:80 ("),
+    ],
+)
+def test_what_is_wrong_is_told_in_words(url: str, words: str) -> None:
+    with pytest.raises(NotSent, match=re.escape(words)):
+        talk(url, ask)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="the certificate is made by openssl")
+def test_a_certificate_that_nobody_vouches_for_is_named(tmp_path: Path) -> None:
+    """It is the one trouble with a connection that the user must settle, so it is told in full."""
+    with encrypted_server(tmp_path) as url, pytest.raises(NotSent) as caught:
+        talk(url, ask)
+    assert "CERTIFICATE_VERIFY_FAILED" in str(caught.value)
 
 
 def test_a_server_that_does_not_take_connections_had_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
