@@ -93,6 +93,11 @@ def effective_batch_limit(settings: Settings, measure: Measure) -> Any:
     return min(batch, remote) if remote else batch
 
 
+def less_token_margin(learnt: int, settings: Settings) -> int:
+    """How many tokens are counted on where the server was found to take *learnt*; 1 at least."""
+    return max(1, _divide(learnt, 1, settings.limits.max_token_safety))
+
+
 def _tokens(settings: Settings, ktokens: float) -> int:
     return _divide(ktokens, 1000, settings.limits.max_token_safety)
 

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from gpt_batch_api.domain.limits import BatchLimits, RemoteLimits, TotalLimits
+from gpt_batch_api.domain.limits import BatchLimits, RemoteLimits, TotalLimits, less_token_margin
 from gpt_batch_api.domain.outcome import Road
 from gpt_batch_api.domain.request import Load
 from gpt_batch_api.domain.settings import Settings
@@ -50,7 +50,6 @@ def estimate(db: sqlite3.Connection, settings: Settings, *, now: float, generato
         (endpoint, model): _with_cost(load, endpoint, model, catalogue, forecast)
         for (endpoint, model), load in standing.queued.items()
     }
-    safety = settings.limits.max_token_safety
     plan = schedule(
         queued,
         _all(standing.local),
@@ -58,7 +57,8 @@ def estimate(db: sqlite3.Connection, settings: Settings, *, now: float, generato
         batch=BatchLimits.of(settings),
         remote=RemoteLimits.of(settings),
         admitted={
-            model: int(most / safety) for model, most in tasks.model_limits(db, learnt_after=now - LEARNT_FOR_S).items()
+            model: less_token_margin(learnt, settings)
+            for model, learnt in tasks.model_limits(db, learnt_after=now - LEARNT_FOR_S).items()
         },
         min_batch_requests=settings.limits.min_batch_requests,
         tokens_of={

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gpt_batch_api.domain.errors import PayloadError
 from gpt_batch_api.domain.events import BatchDissolved, BatchSealed
-from gpt_batch_api.domain.limits import BatchLimits
+from gpt_batch_api.domain.limits import BatchLimits, less_token_margin
 from gpt_batch_api.domain.request import Load
 from gpt_batch_api.domain.states import BatchState
 from gpt_batch_api.engine.context import Context
@@ -106,7 +106,7 @@ def admitted_tokens(context: Context, model: str) -> int | None:
     Providers raise limits: what was learnt long ago is tried again.
     """
     learnt = tasks.model_limits(context.db, learnt_after=context.clock.now() - LEARNT_FOR_S).get(model)
-    return None if learnt is None else max(1, int(learnt / context.settings.limits.max_token_safety))
+    return None if learnt is None else less_token_margin(learnt, context.settings)
 
 
 def split_if_too_heavy(context: Context, batch_id: int) -> None:

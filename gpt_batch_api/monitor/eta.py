@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gpt_batch_api.domain.limits import BatchLimits, RemoteLimits
+from gpt_batch_api.domain.limits import BatchLimits, RemoteLimits, less_token_margin
 from gpt_batch_api.domain.request import Load
 from gpt_batch_api.domain.settings import Settings
 from gpt_batch_api.domain.states import BatchState, RequestState
@@ -95,14 +95,15 @@ def _plan(snapshot: Snapshot, settings: Settings) -> Schedule:
     tokens_of: dict[str, int] = {}
     for batch in snapshot.batches_in(BatchState.SEALED, BatchState.PUSHING, BatchState.REMOTE):
         tokens_of[batch.model] = tokens_of.get(batch.model, 0) + batch.load.input_tokens
-    safety = settings.limits.max_token_safety
     return schedule(
         {pile: load + Load(cost_pico=_cost_pico(load, snapshot)) for pile, load in snapshot.queue.items()},
         local,
         [batch.load for batch in there],
         batch=BatchLimits.of(settings),
         remote=RemoteLimits.of(settings),
-        admitted={model: int(limit.enqueued_tokens / safety) for model, limit in snapshot.learnt_limits.items()},
+        admitted={
+            model: less_token_margin(limit.enqueued_tokens, settings) for model, limit in snapshot.learnt_limits.items()
+        },
         min_batch_requests=settings.limits.min_batch_requests,
         tokens_of=tokens_of,
     )

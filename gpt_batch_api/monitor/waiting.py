@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from gpt_batch_api.domain.limits import less_token_margin
 from gpt_batch_api.domain.request import Load
 from gpt_batch_api.domain.settings import Settings
 from gpt_batch_api.domain.states import BatchState, RequestState
@@ -57,7 +58,7 @@ def _holds(batch: BatchRow, on_server: OnServer, snapshot: Snapshot, settings: S
         session=Total() if over else snapshot.session_booked.total,
         remote=on_server,
         limits=Limits.of(settings),
-        learnt=None if learnt is None else max(1, int(learnt.enqueued_tokens / settings.limits.max_token_safety)),
+        learnt=None if learnt is None else less_token_margin(learnt.enqueued_tokens, settings),
     )
 
 
