@@ -68,21 +68,28 @@ class Edges:
         setattr(sqlite3, "connect", watched)  # noqa: B010
 
     def _watch_http(self) -> None:
+        """Both libraries: that of the official client, and that of direct calls."""
+        import aiohttp
         import httpx2
 
-        handle = httpx2.AsyncHTTPTransport.handle_async_request
-        edges = self
+        self._watch_calls(
+            httpx2.AsyncHTTPTransport, "handle_async_request", lambda request: (request.method, request.url.path)
+        )
+        self._watch_calls(aiohttp.ClientSession, "_request", lambda method, url: (method, str(url)))
 
-        @functools.wraps(handle)
-        async def watched(transport: Any, request: Any) -> Any:
-            name = f"{request.method} {request.url.path.rsplit('/', 1)[-1][:12]}"
-            edges.cross(f"before {name}")
-            response = await handle(transport, request)
-            edges.cross(f"after {name}")
+    def _watch_calls(self, kind: type, name: str, line_of: Callable[..., tuple[str, str]]) -> None:
+        original: Callable[..., Awaitable[Any]] = getattr(kind, name)
+
+        @functools.wraps(original)
+        async def watched(caller: Any, *arguments: Any, **keywords: Any) -> Any:
+            method, path = line_of(*arguments)
+            call = f"{method} {path.rsplit('/', 1)[-1][:12]}"
+            self.cross(f"before {call}")
+            response = await original(caller, *arguments, **keywords)
+            self.cross(f"after {call}")
             return response
 
-        replacement: Callable[[Any, Any], Awaitable[Any]] = watched
-        setattr(httpx2.AsyncHTTPTransport, "handle_async_request", replacement)  # noqa: B010
+        setattr(kind, name, watched)
 
     def _watched(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)

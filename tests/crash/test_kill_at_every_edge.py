@@ -48,6 +48,17 @@ def edges_undisturbed(bench: Bench, name: str) -> int:
     return len(outcome.edges)
 
 
+@pytest.mark.parametrize(
+    ("name", "calls"),
+    [("list", {"files": 2, "batches": 2}), ("direct", {"completions": 8}), ("mixed", {"batches": 1, "completions": 2})],
+)
+def test_every_call_is_an_edge(bench: Bench, name: str, calls: dict[str, int]) -> None:
+    """By whatever library it goes: before it is sent, and when its reply is there."""
+    edges = bench.undisturbed(name).edges
+    for what, number in calls.items():
+        assert [edges.count(f"{when} POST {what}") for when in ("before", "after")] == [number, number]
+
+
 @pytest.mark.crash
 @pytest.mark.parametrize(("name", "shard"), [(name, shard) for name, n in EVERYWHERE.items() for shard in range(n)])
 def test_a_job_killed_at_any_edge_recovers_completely(bench: Bench, name: str, shard: int) -> None:
