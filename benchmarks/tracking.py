@@ -3,11 +3,13 @@
     python -m benchmarks.tracking [REQUESTS ...]        (default: 200 10000)
 
 Each run is a process of its own (`benchmarks.job`'s requests in batches of 500); seconds are those of the whole process,
-from its start to its exit. CPU is that of the process and of wandb's own one.
+from its start to its exit. CPU is that of the process, and of wandb's processes if they ended before it. The next run begins
+when they all have ended, on systems with /proc.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -44,7 +46,18 @@ def run(count: int, folder: Path, url: str, *flags: str, **variables: str) -> tu
     )
     seconds, after = time.monotonic() - begin, os.times()
     cpu_s = after.children_user + after.children_system - before.children_user - before.children_system
+    while goes_on(folder):
+        time.sleep(0.1)
     return seconds, cpu_s
+
+
+def goes_on(home: Path) -> bool:
+    """Whether a process of this home is still there: wandb's may still be writing."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"HOME={home}\0".encode() in (process / "environ").read_bytes():
+                return True
+    return False
 
 
 def main() -> None:

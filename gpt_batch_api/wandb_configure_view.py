@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import threading
 from collections.abc import Sequence
 
 from gpt_batch_api.domain.settings import Settings
@@ -68,11 +67,11 @@ def set_up(*, entity: str | None, project: str, name: str) -> str:
     """Save the view on the server; its address. Raises ImportError, or whatever wandb raises."""
     import wandb
 
-    from gpt_batch_api.monitor.wandb_run import answers
+    from gpt_batch_api.monitor.wandb_host import REACH_TIMEOUT_S, Reach
     from gpt_batch_api.monitor.wandb_view import workspace
 
     address = wandb.setup(settings=wandb.Settings(silent=True)).settings.base_url
-    if not answers(address, threading.Event()):
+    if not Reach(address).answers(within_s=REACH_TIMEOUT_S):
         raise RuntimeError(f"{address} does not answer")
     if not wandb.login(prompt=False, verify=False):
         raise RuntimeError("there is no key (wandb login)")

@@ -1,8 +1,9 @@
-"""Trackers of experiments (Weights & Biases, Trackio): what one must be able to do, and the thread that it lives in.
+"""Trackers of experiments (Weights & Biases, Trackio): what one must be able to do, and the thread that it is called from.
 
-Nothing that a tracker does or fails to do stops or slows a run: it is imported, started and called in a thread of its
-own, behind a short queue. What it cannot take in time is dropped, oldest first; figures are cumulative, so the next look
-makes up for it. At the end the run waits a few seconds for it, and no longer.
+Nothing that a tracker does or fails to do stops or slows a run: it is started and called in a thread of its own, behind
+a short queue. What it cannot take in time is dropped, oldest first; figures are cumulative, so the next look makes up
+for it. At the end the run waits a few seconds for it, and no longer. wandb itself is a process further away:
+`wandb_process`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import importlib.util
 import logging
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -69,10 +70,10 @@ class Tracker(Protocol):
 
     name: str
 
-    def start(self, run: TrackedRun, *, closing: threading.Event) -> str:
-        """Begin or resume the run; one line that says where its figures are found.
+    def start(self, run: TrackedRun) -> str | None:
+        """Begin or resume the run; one line that says where its figures are found, if that is known by now.
 
-        Once *closing* is set the run is only waiting for this to come to an end. Raises Declined.
+        Raises Declined.
         """
         ...
 
@@ -85,13 +86,20 @@ class Tracker(Protocol):
         ...
 
 
-class Background:
-    """A tracker in a thread of its own."""
+def _log(level: int, text: str) -> None:
+    logger.log(level, "%s", text)
 
-    def __init__(self, tracker: Tracker, run: TrackedRun, *, quiet: bool = False) -> None:
+
+class Background:
+    """A tracker in a thread of its own. What it has to tell goes to *say*: where the figures are, and one complaint."""
+
+    def __init__(
+        self, tracker: Tracker, run: TrackedRun, *, quiet: bool = False, say: Callable[[int, str], None] = _log
+    ) -> None:
         self._tracker = tracker
         self._run = run
         self._quiet = quiet
+        self._say = say
         self._looks: deque[tuple[int, Figures]] = deque(maxlen=QUEUE)
         self._wake = threading.Event()
         self._closing = threading.Event()
@@ -106,22 +114,30 @@ class Background:
 
     def finish(self) -> None:
         """Wait until all is logged, but not long."""
+        self.close()
+        if not self.ended(within_s=END_WAIT_S):
+            self._complain(f"has not taken the last figures within {END_WAIT_S:.0f} s; the run does not wait for it")
+
+    def close(self) -> None:
+        """Let it end once all is logged; returns at once."""
         self._closing.set()
         self._wake.set()
-        self._thread.join(END_WAIT_S)
-        if self._thread.is_alive():
-            self._complain(f"has not taken the last figures within {END_WAIT_S:.0f} s; the run ends without it")
+
+    def ended(self, *, within_s: float | None) -> bool:
+        """Whether it has come to its end within so many seconds."""
+        self._thread.join(within_s)
+        return not self._thread.is_alive()
 
     def _live(self) -> None:
         try:
-            where = self._tracker.start(self._run, closing=self._closing)
+            where = self._tracker.start(self._run)
         except Declined:
             return
         except Exception as error:
             self._complain(f"cannot be used, so nothing is logged there ({_text(error)})")
             return
-        if not self._quiet:
-            logger.info("%s", where)
+        if where is not None and not self._quiet:
+            self._say(logging.INFO, where)
         while not self._closing.is_set():
             self._wake.wait()
             self._wake.clear()
@@ -144,7 +160,7 @@ class Background:
         """Say what is wrong, once: nobody needs to hear it at each look."""
         if not self._complained:
             self._complained = True
-            logger.warning("%s", sentence(f"{self._tracker.name} {text}. The run itself is not concerned"))
+            self._say(logging.WARNING, sentence(f"{self._tracker.name} {text}. The run itself is not concerned"))
 
 
 def _text(error: Exception) -> str:

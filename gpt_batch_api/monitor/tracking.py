@@ -43,16 +43,16 @@ Number = int | float
 
 def chosen_tracker(settings: Settings) -> Tracker | None:
     """The tracker that a run with these settings logs to, if any. Nothing heavy is imported to find out."""
-    from gpt_batch_api.monitor import trackio_run, wandb_run
+    from gpt_batch_api.monitor import trackio_run, wandb_host, wandb_process
 
     chosen = settings.wandb
     if chosen.wandb is False or not settings.task.run or settings.general.dryrun or settings.extra.estimate:
         return None
     if chosen.tracker == "trackio":
         return trackio_run.TrackioTracker()
-    if chosen.wandb is None and not wandb_run.may_be_logged_in():
+    if chosen.wandb is None and not wandb_host.may_be_logged_in():
         return None
-    return wandb_run.WandbTracker(asked_for=chosen.wandb is True)
+    return wandb_process.Wandb(asked_for=chosen.wandb is True, quiet=settings.extra.verbosity == "quiet")
 
 
 @contextmanager

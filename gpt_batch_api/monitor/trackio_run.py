@@ -7,7 +7,6 @@ cumulative, so the next session makes up for it. A run of the script's own is le
 from __future__ import annotations
 
 import importlib
-import threading
 from contextlib import suppress
 from typing import Any
 
@@ -28,7 +27,7 @@ class TrackioTracker:
         with suppress(ImportError):
             importlib.import_module("httpx")
 
-    def start(self, run: TrackedRun, *, closing: threading.Event) -> str:
+    def start(self, run: TrackedRun) -> str:
         if not installed("trackio"):
             raise ModuleNotFoundError('it is not installed: pip install "gpt-batch-api[trackio]"')
         import trackio

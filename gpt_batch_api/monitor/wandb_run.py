@@ -1,63 +1,74 @@
-"""Log to Weights & Biases.
+"""Log to Weights & Biases: what calls wandb, in a process of its own or in the script that has a run already.
 
-Online where a key is configured and the server answers, else offline, with one line how to sync. A run that the user's
-own script has begun is used, with the task's prefix before each name, and left to the script to finish. All timeouts are
-short: what wandb's own process cannot send in time stays on disk, where `wandb sync` finds it.
+Online where a key is configured and the server answers, else offline, with one line how to sync. All timeouts are short:
+what wandb's own process cannot send in time stays on disk, where `wandb sync` finds it.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import hashlib
+import logging
 import os
-import ssl
+import shlex
+import tempfile
 import threading
-import urllib.error
-import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt_batch_api.monitor.figures import FIGURES
-from gpt_batch_api.monitor.tracker import Declined, Figures, Table, TrackedRun, installed
+from filelock import FileLock, Timeout
+
+from gpt_batch_api.monitor.tracker import Declined, Figures, Table, TrackedRun
+from gpt_batch_api.monitor.wandb_host import REACH_TIMEOUT_S, Reach, expected_host, setting, told_offline, wandb_folder
 
 INIT_TIMEOUT_S = 10.0
 FINISH_TIMEOUT_S = 4.0
-REACH_TIMEOUT_S = 5.0
-HURRIED_REACH_S = 1.0
+TURN_TIMEOUT_S = 30.0
+AGAIN_S = 1.0
+"""A host that has answered is asked again after so many seconds, while a run that is over waits."""
+BEHIND = 5
+"""So much nicer than the run is the thread that calls wandb, where threads have a niceness of their own."""
 X_AXIS = "task/age_s"
 
 
-def may_be_logged_in() -> bool:
-    """Whether it is worth asking wandb: it is installed, and there is somewhere that a key could be."""
-    if not installed("wandb"):
-        return False
-    netrc = [Path(os.environ["NETRC"])] if "NETRC" in os.environ else [Path("~/.netrc"), Path("~/_netrc")]
-    return any(os.environ.get(name) for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")) or any(
-        path.expanduser().exists() for path in netrc
-    )
+@dataclass(frozen=True)
+class Lost:
+    """Why nobody should wait for wandb."""
+
+    level: int
+    text: str
 
 
 class WandbTracker:
-    """A run of wandb, our own or the script's."""
+    """A run of our own."""
 
     name = "wandb"
 
-    def __init__(self, *, asked_for: bool) -> None:
+    def __init__(self, *, asked_for: bool, patience_s: float) -> None:
+        """The host is asked at once, while wandb is not even imported: that takes longer than the answer."""
         self._asked_for = asked_for
+        self._patience_s = patience_s
         self._run: Any = None
-        self._prefix = ""
-        self._ours = True
+        self._turn: FileLock | None = None
+        self._left = threading.Event()
+        """The run has been told that nobody should wait."""
+        self._deciding = threading.Lock()
+        self._online: bool | None = None
+        address = expected_host()
+        self._reach = Reach(address) if address else None
 
-    def start(self, run: TrackedRun, *, closing: threading.Event) -> str:
-        if os.environ.get("WANDB_MODE") == "disabled":
-            raise Declined
-        if not installed("wandb"):
-            raise ModuleNotFoundError('it is not installed: pip install "gpt-batch-api[wandb]"')
+    def start(self, run: TrackedRun) -> str:
+        with contextlib.suppress(OSError):
+            os.nice(BEHIND)
+        self._take_turn(run)
+        self._let_the_run_go_first()
         import wandb
 
-        if wandb.run is not None:
-            return self._use(wandb.run, run)
         wandb.setup(settings=wandb.Settings(silent=True))
-        offline_because = self._offline_because(wandb, closing)
-        if offline_because is None and os.environ.get("WANDB_MODE") != "offline":
+        offline_because = self._offline_because(wandb)
+        if offline_because is None and not told_offline():
             try:
                 self._run = self._init(wandb, run, mode=None)
             except Exception as error:
@@ -66,46 +77,73 @@ class WandbTracker:
                 wandb.setup(settings=wandb.Settings(silent=True))
         if self._run is None:
             self._run = self._init(wandb, run, mode="offline")
-        self._define(self._run)
+        define(self._run)
         if self._run.offline:
-            why = f" because {offline_because}" if offline_because else ""
-            return f"wandb logs offline{why}. To see it: wandb sync {Path(self._run.settings.sync_dir)}"
+            return _offline(offline_because, shlex.quote(str(self._run.settings.sync_dir)))
         return f"wandb logs to {self._run.url}"
 
     def log(self, figures: Figures, *, step: int) -> None:
-        import wandb
-
-        row = {
-            self._prefix + name: wandb.Table(columns=list(value.columns), data=[list(each) for each in value.rows])
-            if isinstance(value, Table)
-            else value
-            for name, value in figures.items()
-        }
-        if self._ours:
-            self._run.log(row, step=step, commit=True)
-        else:
-            self._run.log(row)  # the steps are the script's
+        self._run.log(row(figures), step=step, commit=True)
 
     def finish(self) -> None:
-        if self._ours:
-            self._run.finish()
+        self._run.finish()
 
-    def _use(self, theirs: Any, run: TrackedRun) -> str:
-        self._run, self._ours, self._prefix = theirs, False, f"{run.task_prefix}/"
-        theirs.config.update({run.task_prefix: dict(run.config)}, allow_val_change=True)
-        self._define(theirs)
-        return f"wandb logs to the run of this script, under {self._prefix}"
+    def lost(self, run: TrackedRun) -> Lost | None:
+        """What to tell a run that is over and waits for this, if the host does not answer; to be called in another thread.
 
-    def _offline_because(self, wandb: Any, closing: threading.Event) -> str | None:
+        A run that has not begun online by then is kept offline, so that what is told remains true.
+        """
+        with self._deciding:
+            if self._reach is None or self._reach.answers(within_s=self._patience_s):
+                if self._reach is not None and self._online and self._reach.age_s > AGAIN_S:
+                    self._reach = Reach(self._reach.address)
+                return None
+            self._reach.give_up()
+            self._left.set()
+            why = f"{self._reach.address} does not answer"
+            if self._online:
+                text = f"wandb: {why}. To send what it has not got yet: wandb sync {_pattern('*run', run)}"
+                return Lost(logging.WARNING, text)
+            self._online = False
+            return Lost(logging.INFO, _offline(why, _pattern("offline-run", run)))
+
+    def _offline_because(self, wandb: Any) -> str | None:
         """Why the run cannot be logged online, if so. Raises Declined if nobody asked for it and there is no key."""
-        if os.environ.get("WANDB_MODE") == "offline":
+        if told_offline():
             return None
-        if not wandb.login(prompt=False, verify=False):
-            if not self._asked_for:
-                raise Declined
-            return "there is no key (wandb login)"
-        address = wandb.setup().settings.base_url
-        return None if answers(address, closing) else f"{address} does not answer"
+        with self._deciding:
+            if self._online is None and not wandb.login(prompt=False, verify=False):
+                self._reach = None
+                if not self._asked_for:
+                    raise Declined
+                return "there is no key (wandb login)"
+            address = wandb.setup().settings.base_url
+            if self._reach is None or (self._online is None and self._reach.address != address):
+                self._reach = Reach(address)
+            reach = self._reach
+        answered = reach.answers(within_s=REACH_TIMEOUT_S)
+        with self._deciding:
+            if self._online is None:
+                self._online = answered
+            return None if self._online else f"{reach.address} does not answer"
+
+    def _let_the_run_go_first(self) -> None:
+        """Import nothing for some seconds if the host does not answer: a short run may need the processor until its end."""
+        reach = self._reach
+        if reach is not None and not reach.answers(within_s=REACH_TIMEOUT_S):
+            self._left.wait(max(0.0, REACH_TIMEOUT_S - reach.age_s))
+
+    def _take_turn(self, run: TrackedRun) -> None:
+        """Let the session before come to its end: its process may still be finishing the same run of wandb.
+
+        Steps only go up, and two that send lines of one history at a time overwrite each other's.
+        """
+        name = hashlib.sha256(run.id.encode()).hexdigest()[:16]
+        path = Path(tempfile.gettempdir(), f"gpt_batch_api-{os.getuid()}-{name}.lock")
+        self._turn = FileLock(path)
+        with contextlib.suppress(Timeout, OSError):
+            self._turn.acquire(timeout=TURN_TIMEOUT_S)
+            atexit.register(path.unlink, missing_ok=True)  # after wandb's own end; the lock goes with the process
 
     def _init(self, wandb: Any, run: TrackedRun, *, mode: str | None) -> Any:
         if run.folder is not None:
@@ -123,7 +161,7 @@ class WandbTracker:
             settings=wandb.Settings(
                 silent=True,
                 console="off",
-                reinit="create_new",  # wandb.run stays the script's own
+                reinit="create_new",
                 init_timeout=INIT_TIMEOUT_S,
                 finish_timeout=FINISH_TIMEOUT_S,
                 disable_git=True,
@@ -137,32 +175,55 @@ class WandbTracker:
             ),
         )
 
-    def _define(self, run: Any) -> None:
-        """Charts of batches run over their numbers, all others over time."""
-        run.define_metric(f"{self._prefix}batch/*", step_metric=f"{self._prefix}batch/number")
-        for family in sorted({figure.name.partition("/")[0] for figure in FIGURES} | {"own"}):
-            run.define_metric(f"{self._prefix}{family}/*", step_metric=self._prefix + X_AXIS)
+
+class ScriptsRun:
+    """The run that the user's own script has begun: names have the task's prefix there, and it is not ours to finish."""
+
+    name = "wandb"
+
+    def __init__(self, theirs: Any) -> None:
+        self._run = theirs
+        self._prefix = ""
+
+    def start(self, run: TrackedRun) -> str:
+        self._prefix = f"{run.task_prefix}/"
+        self._run.config.update({run.task_prefix: dict(run.config)}, allow_val_change=True)
+        define(self._run, prefix=self._prefix)
+        return f"wandb logs to the run of this script, under {self._prefix}"
+
+    def log(self, figures: Figures, *, step: int) -> None:
+        self._run.log(row(figures, prefix=self._prefix))  # the steps are the script's
+
+    def finish(self) -> None:
+        pass
 
 
-def answers(address: str, closing: threading.Event) -> bool:
-    """Whether a server is there at all. A run that is *closing* waits only a moment to know."""
-    found = threading.Event()
+def row(figures: Figures, *, prefix: str = "") -> dict[str, Any]:
+    """Figures as wandb takes them."""
+    import wandb
 
-    def ask() -> None:
-        try:
-            with urllib.request.urlopen(address, timeout=REACH_TIMEOUT_S):
-                found.set()
-        except urllib.error.HTTPError:
-            found.set()
-        except urllib.error.URLError as error:
-            if isinstance(error.reason, ssl.SSLError):  # it may trust other certificates than wandb does
-                found.set()
-        except (OSError, ValueError):
-            pass
+    return {
+        prefix + name: wandb.Table(columns=list(value.columns), data=[list(each) for each in value.rows])
+        if isinstance(value, Table)
+        else value
+        for name, value in figures.items()
+    }
 
-    asking = threading.Thread(target=ask, name="tracker-reach", daemon=True)
-    asking.start()
-    asking.join(HURRIED_REACH_S)
-    while asking.is_alive() and not closing.is_set():
-        asking.join(0.05)
-    return found.is_set()
+
+def define(run: Any, *, prefix: str = "") -> None:
+    """Charts of batches run over their numbers, all others over time."""
+    from gpt_batch_api.monitor.figures import FIGURES
+
+    run.define_metric(f"{prefix}batch/*", step_metric=f"{prefix}batch/number")
+    for family in sorted({figure.name.partition("/")[0] for figure in FIGURES} | {"own"}):
+        run.define_metric(f"{prefix}{family}/*", step_metric=prefix + X_AXIS)
+
+
+def _offline(why: str | None, path: str) -> str:
+    return f"wandb logs offline{f' because {why}' if why else ''}. To see it: wandb sync {path}"
+
+
+def _pattern(mode: str, run: TrackedRun) -> str:
+    """Where a run is or will be: wandb puts the time into the folder's name, and a number at its end if need be."""
+    parent = run.folder or Path(setting("root_dir") or "")
+    return f"{shlex.quote(str(wandb_folder(parent.absolute())))}/{mode}-*-{shlex.quote(run.id)}*"

@@ -59,7 +59,7 @@ class SandboxProcess:
             stdout=subprocess.PIPE,
             stderr=complaints,
             start_new_session=True,
-            env=_environment(),
+            env=own_environment(),
         )
         sandbox = cls(process, complaints)
         try:
@@ -127,7 +127,7 @@ class SandboxProcess:
         return f"The sandbox {ended}: {said or 'it said nothing.'}"
 
 
-def _environment() -> dict[str, str]:
+def own_environment() -> dict[str, str]:
     """This process's environment, but the child finds the same package as we did."""
     others = os.environ.get("PYTHONPATH")
     path = os.pathsep.join((str(_PACKAGE_ROOT), others)) if others else str(_PACKAGE_ROOT)

@@ -29,7 +29,7 @@ class Recorder:
         self.life: list[str] = []
         self._on = on
 
-    def start(self, run: TrackedRun, *, closing: threading.Event) -> str:
+    def start(self, run: TrackedRun) -> str:
         self._reach("start")
         return f"recording {run.id}"
 

@@ -6,6 +6,7 @@ Every run is a process of its own, as users have it. Nothing but loopback is tal
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import socket
 import sqlite3
@@ -20,6 +21,7 @@ import pytest
 from filelock import FileLock
 
 from gpt_batch_api.sandbox.child import SandboxProcess
+from tests.monitor.processes import processes_with, wait_for_their_end
 from tests.monitor.recount import ONE_BY_ONE
 from tests.monitor.tracked import BATCH, Tracked
 from tests.monitor.wandb_files import WrittenRun, read_run
@@ -33,9 +35,12 @@ SLOWER_S = 4.0
 
 
 def track(
-    server: SandboxProcess, folder: Path, *flags: str, ends: int = 0, **variables: str
+    server: SandboxProcess, folder: Path, *flags: str, ends: int = 0, wait: bool = True, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the task in *folder*/tasks, with wandb's files in *folder* and nothing of the user's own settings."""
+    """Run the task in *folder*/tasks, with wandb's files in *folder* and nothing of the user's own settings.
+
+    Then *wait* for the end of the process of wandb.
+    """
     (folder / "tasks").mkdir(exist_ok=True)
     quick = {**QUICK, "task_dir": "tasks", "client_base_url": server.url, "max_batch_requests": BATCH}
     del quick["openai_api_key"]
@@ -63,10 +68,19 @@ def track(
         text=True,
         timeout=120,
         check=False,
+        start_new_session=True,
     )
+    if wait:
+        wait_for_their_end("HOME", str(folder))
     assert done.returncode == ends, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     return done
+
+
+def told_to_sync(output: str) -> list[WrittenRun]:
+    """What is written where the last line about it says, in the order in which a shell finds it."""
+    pattern = output.rpartition("wandb sync ")[2].splitlines()[0]
+    return [read_run(Path(one)) for one in sorted(glob.glob(pattern))]
 
 
 def written(folder: Path) -> list[WrittenRun]:
@@ -146,12 +160,12 @@ class TestOffline:
     def test_after_a_kill_the_same_command_goes_on_with_the_run_and_logs_nothing_twice(
         self, server: SandboxProcess, tmp_path: Path
     ) -> None:
-        track(server, tmp_path, "--wandb", ends=-9, TRACKED="kills")
+        soon: dict[str, Any] = {"WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL": "1"}  # wandb's own pace is 15 s
+        track(server, tmp_path, "--wandb", ends=-9, TRACKED="kills", **soon)
         track(server, tmp_path, "--wandb")
         first, second = written(tmp_path)
         assert first.id == second.id
         assert first.rows
-        assert not first.finished
         steps = first.steps + second.steps
         assert steps == sorted(set(steps))
         batches = [row["batch/number"] for row in first.rows + second.rows if "batch/number" in row]
@@ -160,6 +174,25 @@ class TestOffline:
         last = last_look(second)
         assert {name: last[name] for name in recounted(tmp_path)} == pytest.approx(recounted(tmp_path))
         assert len(rows_of(tmp_path / "tasks")) == Tracked.count
+
+    def test_what_was_on_its_way_at_a_kill_is_logged_by_the_process_of_wandb(
+        self, server: SandboxProcess, tmp_path: Path
+    ) -> None:
+        """It had not even imported wandb then."""
+        with gate(tmp_path) as shut:
+            track(server, tmp_path, "--wandb", ends=-9, wait=False, TRACKED="kills_at_once", **shut)
+            assert not (tmp_path / "wandb").exists()
+        wait_for_their_end("HOME", str(tmp_path))
+        (run,) = written(tmp_path)
+        assert run.rows
+        assert run.finished
+
+    def test_a_ctrl_c_is_for_the_run_alone(self, server: SandboxProcess, tmp_path: Path) -> None:
+        done = track(server, tmp_path, "--wandb", ends=130, TRACKED="interrupts")
+        (run,) = written(tmp_path)
+        assert {name: last_look(run)[name] for name in recounted(tmp_path)} == pytest.approx(recounted(tmp_path))
+        assert run.finished
+        assert "KeyboardInterrupt" not in done.stderr
 
     def test_what_was_rolled_back_is_never_logged(self, server: SandboxProcess, tmp_path: Path) -> None:
         done = track(server, tmp_path, "--wandb", ends=1, TRACKED="breaks")
@@ -200,6 +233,29 @@ def test_a_requester_without_a_task_logs_too(server: SandboxProcess, tmp_path: P
     assert run.group == "GPTRequester"
     assert last_look(run)["requests/succeeded"] == 3
     assert {name: last_look(run)[name] for name in recounted(tmp_path)} == pytest.approx(recounted(tmp_path))
+
+
+@contextlib.contextmanager
+def gate(folder: Path) -> Iterator[dict[str, Any]]:
+    """Nobody can import wandb until this is left. What it gives belongs into the environment."""
+    fakes, opened = folder / "fakes", folder / "opened"
+    fakes.mkdir()
+    (fakes / "wandb.py").write_text(GATE)
+    try:
+        yield {"GATE": str(opened), "PYTHONPATH": f"{fakes}{os.pathsep}{ROOT}", "IN_TIME": "1"}
+    finally:
+        opened.touch()
+
+
+GATE = """
+import importlib, os, sys, time
+
+while not os.path.exists(os.environ["GATE"]):
+    time.sleep(0.05)
+sys.path.remove(os.path.dirname(__file__))
+del sys.modules["wandb"]
+importlib.import_module("wandb")
+"""
 
 
 def online(server: WandbServer) -> dict[str, Any]:
@@ -245,21 +301,54 @@ class TestOnline:
         assert "wandb logs offline because its server did not take the run" in done.stdout
         assert max(last_look(run)["requests/succeeded"] for run in written(tmp_path) if run.rows) == Tracked.count
 
+    def test_a_session_that_begins_while_the_one_before_is_still_being_sent_waits_for_its_turn(
+        self, server: SandboxProcess, tmp_path: Path
+    ) -> None:
+        """The server has all looks of both, each once and in order."""
+        with wandb_server() as wandb:
+            with gate(tmp_path) as shut:
+                variables = {**online(wandb), **shut}
+                track(server, tmp_path, "--max_session_requests=20", ends=3, wait=False, **variables)
+                track(server, tmp_path, wait=False, **variables)
+                assert wandb.rows == []
+            wait_for_their_end("HOME", str(tmp_path))
+        steps = [row["_step"] for row in wandb.rows]
+        assert {step // 1_000_000 for step in steps} == {1, 2}
+        assert steps == sorted(set(steps))
+        batches = [row["batch/number"] for row in wandb.rows if "batch/number" in row]
+        assert batches == list(range(1, 1 + Tracked.count // BATCH))
+        last = [row for row in wandb.rows if "task/complete" in row][-1]
+        assert {name: last[name] for name in recounted(tmp_path)} == pytest.approx(recounted(tmp_path))
+
+    def test_a_server_that_answers_after_the_run_has_left_without_it_is_not_sent_to(
+        self, server: SandboxProcess, tmp_path: Path
+    ) -> None:
+        """What the run has said is true: the figures are on disk."""
+        with wandb_server() as wandb:
+            wandb.silent.set()
+            with gate(tmp_path) as shut:
+                done = track(server, tmp_path, wait=False, **{**online(wandb), **shut})
+                wandb.silent.clear()
+                deadline = time.monotonic() + 60
+                while not wandb.answers:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.02)
+            wait_for_their_end("HOME", str(tmp_path))
+        assert wandb.rows == []
+        (run,) = told_to_sync(done.stdout)
+        assert last_look(run)["requests/succeeded"] == Tracked.count
+
     @pytest.mark.parametrize("moment", ["upsertBucket", "file_stream"])
-    def test_a_server_that_falls_silent_costs_seconds(
+    def test_a_server_that_falls_silent_is_left_to_the_process_of_wandb(
         self, server: SandboxProcess, tmp_path: Path, moment: str
     ) -> None:
-        """Limits of time are wandb's own ten seconds for the beginning, our five and its four for the end.
-
-        What the run has logged once it was there is kept on disk.
-        """
-        plain_s, _ = seconds_of(server, tmp_path / "plain", "--no_wandb")
+        """All is kept on disk, where the run has said that it is."""
         with wandb_server(silent_after=moment) as wandb:
-            tracked_s, _ = seconds_of(server, tmp_path / "tracked", "--wandb", **online(wandb))
-        assert tracked_s < 2 * plain_s + 19 + SLOWER_S
-        if moment == "file_stream":
-            (run,) = written(tmp_path / "tracked")
-            assert last_look(run)["requests/succeeded"] == Tracked.count
+            done = track(server, tmp_path, "--wandb", IN_TIME="1", **online(wandb))
+        assert "has not taken the last figures" not in done.stdout
+        assert f"{wandb.address} does not answer. To send what it has not got yet: wandb sync" in done.stdout
+        runs = told_to_sync(done.stdout)
+        assert max(last_look(run)["requests/succeeded"] for run in runs if run.rows) == Tracked.count
 
 
 def test_who_only_waits_for_the_task_logs_nothing(server: SandboxProcess, tmp_path: Path) -> None:
@@ -269,6 +358,12 @@ def test_who_only_waits_for_the_task_logs_nothing(server: SandboxProcess, tmp_pa
         done = track(server, tmp_path, "--wandb", "--lock_timeout=0.5", "--lock_status_interval=0.1", ends=1)
     assert "Waiting for this task" in done.stdout
     assert not (tmp_path / "wandb").exists()
+
+
+def test_the_run_itself_never_imports_it(server: SandboxProcess, tmp_path: Path) -> None:
+    done = track(server, tmp_path, "--wandb", TRACKED="tells_modules")
+    assert done.stdout.endswith("imported: []\n")
+    assert len(written(tmp_path)) == 1
 
 
 class TestOff:
@@ -347,6 +442,41 @@ class TestTrouble:
     """Whatever wandb does, the run ends well and in time."""
 
     @pytest.mark.parametrize("accepts", [False, True], ids=["refuses", "never answers"])
+    def test_with_an_unreachable_host_the_run_ends_while_wandb_is_not_even_imported(
+        self, server: SandboxProcess, tmp_path: Path, accepts: bool
+    ) -> None:
+        """Its process goes on, and writes the last figures where the run has said."""
+        with port(accepts=accepts) as address, gate(tmp_path) as shut:
+            key: dict[str, Any] = {"WANDB_API_KEY": "k" * 40, "WANDB_BASE_URL": address}
+            done = track(server, tmp_path, "--wandb", wait=False, **key, **shut)
+            assert processes_with("HOME", str(tmp_path))
+            assert not (tmp_path / "wandb").exists()
+        (told,) = [line for line in done.stdout.splitlines() if "wandb" in line]
+        assert f"wandb logs offline because {address} does not answer" in told
+        wait_for_their_end("HOME", str(tmp_path))
+        (run,) = told_to_sync(done.stdout)
+        assert {name: last_look(run)[name] for name in recounted(tmp_path)} == pytest.approx(recounted(tmp_path))
+        assert last_look(run)["task/complete"] == 1
+        assert run.finished
+
+    def test_two_sessions_that_are_still_being_written_have_a_folder_each(
+        self, server: SandboxProcess, tmp_path: Path
+    ) -> None:
+        with port(accepts=False) as address, gate(tmp_path) as shut:
+            variables = {"WANDB_API_KEY": "k" * 40, "WANDB_BASE_URL": address, **shut}
+            track(server, tmp_path, "--wandb", "--max_session_requests=20", ends=3, wait=False, **variables)
+            done = track(server, tmp_path, "--wandb", wait=False, **variables)
+        wait_for_their_end("HOME", str(tmp_path))
+        first, second = told_to_sync(done.stdout)
+        assert first.id == second.id
+        assert first.finished
+        assert second.finished
+        steps = first.steps + second.steps
+        assert {step // 1_000_000 for step in steps} == {1, 2}
+        assert steps == sorted(set(steps))
+        assert {name: last_look(second)[name] for name in recounted(tmp_path)} == pytest.approx(recounted(tmp_path))
+
+    @pytest.mark.parametrize("accepts", [False, True], ids=["refuses", "never answers"])
     def test_an_unreachable_host_costs_no_time(self, server: SandboxProcess, tmp_path: Path, accepts: bool) -> None:
         """What could not be sent is kept for later."""
         plain_s, _ = seconds_of(server, tmp_path / "plain", "--no_wandb")
@@ -366,17 +496,21 @@ class TestTrouble:
             ("raise OSError(28, 'No space left on device')", "cannot be used"),
             (BROKEN_LATER, "did not take some figures"),
             ("import time\ntime.sleep(1000)", "has not taken the last figures within"),
+            ("import os\nos._exit(1)", "its process has ended"),
         ],
-        ids=["every call", "import", "later calls", "never comes back"],
+        ids=["every call", "import", "later calls", "never comes back", "dies"],
     )
     def test_a_library_that_fails_or_hangs_is_one_line(
         self, server: SandboxProcess, tmp_path: Path, source: str, complaint: str
     ) -> None:
-        """A module of that name stands for the library; it raises on every call, or does not come back."""
+        """A module of that name stands for the library; it raises on every call, or does not come back.
+
+        The process that imports it has ended soon after the run.
+        """
         fakes = tmp_path / "fakes"
         fakes.mkdir()
         (fakes / "wandb.py").write_text(source)
-        done = track(server, tmp_path, "--wandb", PYTHONPATH=f"{fakes}{os.pathsep}{ROOT}", IN_TIME="1")
+        done = track(server, tmp_path, "--wandb", PYTHONPATH=f"{fakes}{os.pathsep}{ROOT}", IN_TIME="1", LAST_S="8")
         assert len(rows_of(tmp_path / "tasks")) == Tracked.count
         told = [line for line in done.stdout.splitlines() if "WARNING: wandb" in line]
         assert len(told) == 1

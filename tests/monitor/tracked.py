@@ -3,7 +3,7 @@
     python -m tests.monitor.tracked --task_dir DIR --client_base_url URL --wandb …
 
 `TRACKED` names what the script does besides: see `WAYS`. With `IN_TIME` the end waits no longer for wandb than it does for
-users.
+users. `LAST_S` is how long the process of wandb may go on after it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import urllib.request
 from pathlib import Path
 
 from gpt_batch_api.gpt_requester import GPTRequest, GPTRequester
-from gpt_batch_api.monitor import tracker
+from gpt_batch_api.monitor import tracker, wandb_process
 from gpt_batch_api.task_manager import Result, Sample
 from gpt_batch_api.utils import add_settings, configure_logging, make_parser, settings_from_args
 from tests.monitor.wandb_files import read_run
@@ -26,6 +26,8 @@ from tests.toy import ToyTask
 WAYS = {
     "logs": "the task logs figures of its own",
     "kills": "the process is killed in the midst of the third batch, once something is logged",
+    "kills_at_once": "the process is killed in the midst of the third batch, whatever is logged by then",
+    "interrupts": "the whole group of processes gets a Ctrl+C in the midst of the third batch",
     "breaks": "the task's code raises in the third batch, after it has logged a figure",
     "own_run": "the script has a wandb run of its own",
     "requester": "the script is no task, but a GPTRequester",
@@ -49,9 +51,13 @@ class Tracked(ToyTask):
         if WAY == "breaks" and number >= 2 * BATCH:
             self.log_figures(wrong=1)
             raise RuntimeError("a mistake")
-        if WAY == "kills" and number == 2 * BATCH + 3:
-            wait_for_first_look()
-            os.kill(os.getpid(), signal.SIGKILL)
+        if number == 2 * BATCH + 3:
+            if WAY == "kills":
+                wait_for_first_look()
+            if WAY in ("kills", "kills_at_once"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            if WAY == "interrupts":
+                os.killpg(os.getpgrp(), signal.SIGINT)
 
 
 def wait_for_first_look(timeout_s: float = 60) -> None:
@@ -89,6 +95,9 @@ def run_requester() -> int:
 def main() -> int:
     if "IN_TIME" not in os.environ:
         tracker.END_WAIT_S = 60.0  # a busy machine takes long to begin, and these runs are short
+        wandb_process.PATIENCE_S = 20.0
+    if "LAST_S" in os.environ:
+        wandb_process.LAST_S = int(os.environ["LAST_S"])
     if WAY == "without":
         sys.modules["wandb"] = None  # type: ignore[assignment]
     if WAY == "requester":

@@ -22,6 +22,8 @@ class WandbServer:
         self.silent_after = silent_after
         """From the first request whose text has this in it the server accepts connections, and never answers."""
         self.silent = threading.Event()
+        """Once this is cleared the server answers what it was asked meanwhile."""
+        self.answers = 0
         self.denies = denies
         self._run: dict[str, Any] | None = None
         self._summary = "{}"
@@ -102,15 +104,16 @@ def wandb_server(*, silent_after: str = "nothing", denies: bool = False) -> Iter
             self._reply(known.answer(self.path, self.rfile.read(int(self.headers.get("Content-Length") or 0))))
 
         def _reply(self, document: dict[str, Any]) -> None:
-            if known.silent.is_set():
-                over.wait()
-                return
+            while known.silent.is_set():
+                if over.wait(0.05):
+                    return
             body = json.dumps(document).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+            known.answers += 1
 
         def log_message(self, *values: Any) -> None:
             pass
