@@ -365,7 +365,7 @@ class TaskManager:
         return True
 
     def _tell_summary_after_error(self) -> None:
-        """Say what a run has done before it ended with an error, if it had begun."""
+        """Say what a run has done before it ended with an error, if it had begun and there is anything to say."""
         from gpt_batch_api.monitor.summary import summary_lines
 
         began, self._began = self._began, False
@@ -373,8 +373,10 @@ class TaskManager:
         if not began or copies or self.settings.extra.verbosity == "quiet":
             return
         with suppress(GPTBatchError):  # it may be the store that is in trouble
-            for line in self._told(self._look(), summary_lines):
-                logger.info("%s", line)
+            found = self._look()
+            if found.snapshot is not None and found.snapshot.asked:
+                for line in self._told(found, summary_lines):
+                    logger.info("%s", line)
 
     def _note_beginning(self, event: Event) -> None:
         self._began = self._began or isinstance(event, RunBegan)

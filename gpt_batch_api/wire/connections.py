@@ -6,6 +6,7 @@ They go by aiohttp, not by the official client and its HTTP library, which take 
 
 from __future__ import annotations
 
+import io
 import os
 import ssl
 from collections.abc import Mapping
@@ -26,6 +27,8 @@ CONNECT_S = 10.0
 KEPT_S = 4.0
 """How long an idle connection is kept. Many servers close it after 5 seconds, just when it may be used again."""
 LONGEST_HEADER = 65_536
+LARGE_BYTES = 1_000_000
+"""From here on a body is sent piece by piece, so that other calls go on meanwhile."""
 
 
 @dataclass
@@ -84,7 +87,7 @@ class Connections:
         try:
             async with self._session.post(
                 self._address + path,
-                data=body,
+                data=body if len(body) < LARGE_BYTES else io.BytesIO(body),
                 headers=self._headers,
                 timeout=timeout,
                 proxy=self._proxy,

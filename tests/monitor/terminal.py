@@ -20,6 +20,11 @@ import pyte
 ROOT = Path(__file__).parents[2]
 
 
+def heed_ctrl_c() -> None:
+    """What a shell runs in the background is told to ignore it, and so are its children: these tests, perhaps."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Terminal:
     """A process, its pseudo-terminal, and what stands on its screen now."""
 
@@ -35,6 +40,7 @@ class Terminal:
             stdout=slave,
             stderr=slave,
             start_new_session=True,
+            preexec_fn=heed_ctrl_c,
             env={**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **environment},
         )
         os.close(slave)

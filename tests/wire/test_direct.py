@@ -102,6 +102,25 @@ def test_a_call_is_followed_to_where_the_server_has_moved(server: TinyServer) ->
     assert [(seen.path, seen.body) for seen in server.requests] == [("/chat/completions", BODY), ("/elsewhere", BODY)]
 
 
+@pytest.mark.parametrize("moved", [False, True], ids=["as it is", "to where the server has moved"])
+def test_a_big_body_is_a_body_like_any_other(server: TinyServer, moved: bool) -> None:
+    """A few pictures are some megabytes."""
+    body = b'{"x": "' + bytes(range(32, 34)) * 2_000_000 + b'"}'
+    if moved:
+        server.answers(Answer(308, b"", {"location": f"{server.url}/elsewhere"}), document({"id": "x"}))
+    else:
+        server.answers(document({"id": "x"}))
+
+    async def send(transport: Transport) -> direct.Reply:
+        return await direct.ask(transport, endpoint="/v1/chat/completions", body=body, timeout_s=30)
+
+    assert talk(server.url, send).body == {"id": "x"}
+    for seen in server.requests:
+        assert seen.body == body
+        assert seen.headers["content-length"] == str(len(body))
+        assert seen.headers["content-type"] == "application/json"
+
+
 def test_the_key_does_not_go_to_another_server(server: TinyServer) -> None:
     """A redirection may point anywhere."""
     with tiny_server() as other:
