@@ -6,6 +6,7 @@ They go by aiohttp, not by the official client and its HTTP library, which take 
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import ssl
@@ -107,8 +108,9 @@ class Connections:
             raise (NotSent if is_unsent else Lost)(_words(error)) from error
 
     async def close(self) -> None:
-        """Close all of them."""
+        """Close all of them, also those whose calls were just broken off: their sockets go with the next round of the loop."""
         await self._session.close()
+        await asyncio.sleep(0)
 
 
 def _words(error: aiohttp.ClientError) -> str:
