@@ -64,6 +64,7 @@ class BadNetwork:
         self._loop = asyncio.new_event_loop()
         self._stopped = asyncio.Event()
         self._listened = threading.Event()
+        self._open: set[asyncio.StreamWriter] = set()
 
     @contextlib.contextmanager
     def running(self) -> Iterator[BadNetwork]:
@@ -94,18 +95,25 @@ class BadNetwork:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
-        await asyncio.sleep(0)  # what was broken off is closed in the next round of the loop
+        for stream in self._open:  # of what was just ending when it was broken off
+            stream.transport.abort()
+        for _ in range(2):
+            await asyncio.sleep(0)  # what was broken off is closed in the next round of the loop
 
     async def _passes(self, time_s: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopped.wait(), time_s)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
         try:
             upstream, to_upstream = await asyncio.open_connection(*self._server)
         except OSError:
             writer.transport.abort()
+            self._open.discard(writer)
             return
+        streams = (writer, to_upstream)
+        self._open.update(streams)
         exchange = _Exchange()
         pumps = [
             asyncio.ensure_future(self._requests(exchange, reader, to_upstream)),
@@ -119,8 +127,9 @@ class BadNetwork:
             await asyncio.gather(*pumps, return_exceptions=True)
             if exchange.is_reset:
                 _reset(writer)
-            for stream in (writer, to_upstream):
+            for stream in streams:
                 await _closed(stream)
+                self._open.discard(stream)
 
     async def _requests(self, exchange: _Exchange, reader: asyncio.StreamReader, server: asyncio.StreamWriter) -> None:
         while data := await reader.read(CHUNK):
