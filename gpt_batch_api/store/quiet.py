@@ -55,7 +55,10 @@ def _look_once(original: Path, folder: Path, look: Callable[[Path], T]) -> T:
         source.parent.mkdir()
         with _undisturbed(original):
             shutil.copyfile(original, source)
-            shutil.copyfile(_journal(original), _journal(source))
+            try:
+                shutil.copyfile(_journal(original), _journal(source))
+            except FileNotFoundError as error:  # gone since it was seen
+                raise _Disturbed from error
         connect(source).close()  # takes the journal in
     with _undisturbed(source):
         return look(source)
