@@ -276,8 +276,12 @@ class TaskManager:
         """Nothing is to be run, wiped or captured: the status is enough, and needs neither lock nor server."""
         settings = self.settings
         wipes = settings.requester.wipe_requests or settings.requester.wipe_task or settings.task.wipe_failed
-        copies = settings.general.dryrun or settings.extra.estimate
-        return not (settings.task.run or wipes or settings.task.reinit_meta or copies)
+        return not (settings.task.run or wipes or settings.task.reinit_meta or self._works_on_copy)
+
+    @property
+    def _works_on_copy(self) -> bool:
+        """Whether the task itself stays as it is: a dry run, an estimate."""
+        return self.settings.general.dryrun or self.settings.extra.estimate
 
     def _look(self) -> RunResult:
         from gpt_batch_api.engine.session import RunResult
@@ -295,6 +299,10 @@ class TaskManager:
         clock = SystemClock() if self._seams is None else self._seams.clock
         return lines(facts_of(result.snapshot, settings=self.settings, now=clock.now()), prefix=place.prefix)
 
+    def _log_told(self, result: RunResult, lines: Callable[..., list[str]]) -> None:
+        for line in self._told(result, lines):
+            logger.info("%s", line)
+
     async def _run(self, interruption: Interruption, tracker: Listener) -> RunResult:
         from gpt_batch_api.engine.dry import run_dry, run_estimate
         from gpt_batch_api.engine.session import Seams, run_task
@@ -306,8 +314,10 @@ class TaskManager:
         prefix = "(estimate) " if estimates else "(dry run) " if dry else ""
         view = None if prefix else RunView(self.settings, self.workplace.store, prefix=self.workplace.prefix)
         with self._left_at_end(), view or nullcontext():
-            shown = (self._note_beginning, tracker) if view is None else (self._note_beginning, view, tracker)
-            listeners = self._all_listeners(prefix, *shown, beside_view=view is not None and view.is_live)
+            shown = (tracker,) if view is None else (view, tracker)
+            listeners = self._all_listeners(
+                prefix, self._note_beginning, *shown, beside_view=view is not None and view.is_live
+            )
             return await run(
                 self.settings,
                 self.workplace,
@@ -351,7 +361,7 @@ class TaskManager:
         return TaskRunner(
             self,
             output=self.output,
-            delivers=not (self.settings.general.dryrun or self.settings.extra.estimate),
+            delivers=not self._works_on_copy,
             auto_parse=self.settings.requester.auto_parse,
             postprocess=self.settings.task.postprocess_output,
             figures=self._figures,
@@ -368,15 +378,12 @@ class TaskManager:
         """Say what a run has done before it ended with an error, if it had begun and there is anything to say."""
         from gpt_batch_api.monitor.summary import summary_lines
 
-        began, self._began = self._began, False
-        copies = self.settings.general.dryrun or self.settings.extra.estimate
-        if not began or copies or self.settings.extra.verbosity == "quiet":
+        if not self._began or self._works_on_copy or self.settings.extra.verbosity == "quiet":
             return
         with suppress(GPTBatchError):  # it may be the store that is in trouble
             found = self._look()
             if found.snapshot is not None and found.snapshot.asked:
-                for line in self._told(found, summary_lines):
-                    logger.info("%s", line)
+                self._log_told(found, summary_lines)
 
     def _note_beginning(self, event: Event) -> None:
         self._began = self._began or isinstance(event, RunBegan)
@@ -394,8 +401,7 @@ class TaskManager:
             from gpt_batch_api.monitor.summary import summary_lines
 
             whole = not self.settings.task.run or self.settings.extra.verbosity == "verbose"
-            for line in self._told(result, status_lines if whole else summary_lines):
-                logger.info("%s", line)
+            self._log_told(result, status_lines if whole else summary_lines)
         if over.ending is Ending.WORK_LEFT:
             logger.info("Work is left: %s. The same command continues.", "; ".join(over.reasons))
         elif over.ending is Ending.INTERRUPTED:

@@ -29,9 +29,6 @@ WAIT_LINE_S = 300.0
 """How often a wait is told of on the log."""
 
 
-_LEVELS = {"error": logging.ERROR, "warning": logging.WARNING}
-
-
 @dataclass
 class _Kind:
     """The problems of a kind that a run has met."""
@@ -313,7 +310,7 @@ class LogLines:
         kind = self._problems.setdefault((event.severity, event.reason), _Kind())
         if kind.shows(event.batch, most=self._most(event.severity)):
             where = f"Batch {event.batch}: request" if event.batch is not None else "Request"
-            self._say(_LEVELS[event.severity], f"{where} {event.request}: {event.reason}: {sentence(event.message)}")
+            self._say(_level(event.severity), f"{where} {event.request}: {event.reason}: {sentence(event.message)}")
 
     def _most(self, severity: str) -> int:
         requester = self._settings.requester
@@ -333,7 +330,7 @@ class LogLines:
             if hidden and is_news:
                 kind.told, kind.summed_up = kind.hidden, hidden
                 whose = "Requests" if batch is None else f"Batch {batch}"
-                self._say(_LEVELS[severity], f"{whose}: {hidden:,} more of {reason} ({seen:,} in all).")
+                self._say(_level(severity), f"{whose}: {hidden:,} more of {reason} ({seen:,} in all).")
             kind.forget(batch)
 
     def _tell_HeldDecided(self, event: events.HeldDecided) -> None:  # noqa: N802
@@ -349,6 +346,10 @@ class LogLines:
 
     def _tell_FilesDeleted(self, event: events.FilesDeleted) -> None:  # noqa: N802
         self._say(logging.DEBUG, f"Deleted {count(event.count, 'file')} of ours on the server.")
+
+
+def _level(severity: str) -> int:
+    return logging.ERROR if severity == "error" else logging.WARNING
 
 
 class _Words(LogLines):
