@@ -31,12 +31,14 @@ class Progress:
     """One durable step of a delivery, to be committed: these parts hold this much now.
 
     `begins`: nothing is changed yet, but all files are about to be replaced; until the next step is committed their
-    content is uncertain. `replaces_all`: they were, and parts delivered earlier are gone.
+    content is uncertain. `replaces_all`: they were, and parts delivered earlier are gone. `cut_bytes`: so much stood behind
+    the delivered rows and is gone.
     """
 
     parts: tuple[Delivered, ...] = ()
     begins: bool = False
     replaces_all: bool = False
+    cut_bytes: int = 0
 
 
 class Rows(Protocol):
@@ -66,7 +68,7 @@ class Output(Protocol):
         ...
 
     def deliver(self, rows: Rows, delivered: Sequence[Delivered], *, generation: int) -> Iterable[Progress]:
-        """Write what is missing. Each step is durable when it is yielded.
+        """Write what is missing, and cut off what was never delivered. Each step is durable when it is yielded.
 
         Of parts that are all there and of this generation the last one is enough to know.
         """

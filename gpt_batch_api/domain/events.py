@@ -228,6 +228,13 @@ class HeldDecided(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OutputCut(Event):
+    """What stood behind the delivered rows is gone: a run was killed while it wrote, or somebody added it."""
+
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class OutputDelivered(Event):
     """Rows stand in the output file now."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gpt_batch_api.domain.delivery import Progress
 from gpt_batch_api.domain.disk import refused_file
 from gpt_batch_api.domain.errors import OutputError
-from gpt_batch_api.domain.events import OutputDelivered
+from gpt_batch_api.domain.events import OutputCut, OutputDelivered
 from gpt_batch_api.engine.context import Context
 from gpt_batch_api.store import outbox, tasks
 
@@ -29,6 +29,9 @@ def deliver(context: Context) -> None:
         for progress in output.deliver(
             outbox.StoredRows(context.db), outbox.to_continue(context.db, generation), generation=generation
         ):
+            if progress.cut_bytes:
+                context.tell(OutputCut(size_bytes=progress.cut_bytes))
+                continue
             with context.transaction() as tx:
                 outbox.note_progress(tx, progress)
                 if progress.begins:

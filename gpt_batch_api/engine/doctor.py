@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -150,6 +150,7 @@ def _output(db: sqlite3.Connection, task: TaskRow, place: Workplace) -> Check:
     if changed:
         return _wrong("output", changed, "Move the file away: the next run writes it anew from the store.")
     left = [text for part in parts if (text := _unfinished(part, task, place.folder))]
+    left += _stray_parts(parts, place)
     left += [f"{path.name} is an unfinished file" for path in _temporary_outputs(place)]
     if left:
         return _next_run("output", *left)
@@ -178,8 +179,16 @@ def _unfinished(part: Delivered, task: TaskRow, folder: Path) -> str | None:
     if part.generation != task.generation:
         return f"{part.file_name} holds rows that were taken back; it will be written anew"
     if extra := path.stat().st_size - part.size_bytes:
-        return f"{part.file_name} has {extra:,} bytes behind the delivered position; they will be delivered anew"
+        return f"{part.file_name} has {count(extra, 'byte')} behind the delivered rows; they will be cut off"
     return None
+
+
+def _stray_parts(parts: Sequence[Delivered], place: Workplace) -> Iterator[str]:
+    """Parts that a killed run had begun, and not yet recorded."""
+    delivered = {part.file_name for part in parts}
+    for path in sorted(place.folder.glob(f"{place.prefix}_output_part*.jsonl")):
+        if path.name not in delivered:
+            yield f"{path.name} is a part that holds no delivered row; it will be removed"
 
 
 def _temporary_outputs(place: Workplace) -> list[Path]:

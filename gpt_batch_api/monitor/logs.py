@@ -340,6 +340,13 @@ class LogLines:
             f"{event.retried:,} are asked again.",
         )
 
+    def _tell_OutputCut(self, event: events.OutputCut) -> None:  # noqa: N802
+        self._say(
+            logging.INFO,
+            f"Output: cut {count(event.size_bytes, 'byte')} that stood behind the delivered rows: a run was ended while it "
+            "wrote them, or they were added by hand.",
+        )
+
     def _tell_OutputDelivered(self, event: events.OutputDelivered) -> None:  # noqa: N802
         level = logging.INFO if self._settings.extra.verbosity == "verbose" else logging.DEBUG
         self._say(level, f"Output: {event.total_rows:,} rows in {event.file_name}.")

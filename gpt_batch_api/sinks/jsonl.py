@@ -1,8 +1,8 @@
 """Rows as JSON lines, appended as they come, in one file or in parts.
 
-Delivered lines never change. The position (bytes and checksum) is committed after the bytes are durable; after a kill
-whatever lies behind it is cut off and delivered again. If rows were taken back, the files are built anew beside the old
-ones and replace them.
+Delivered lines never change. The position (bytes and checksum) is committed after the bytes are durable; whatever lies
+behind it is cut off before anything is delivered, even if nothing is: a run that was killed may have written rows that
+were taken back since. If delivered rows were taken back, the files are built anew beside the old ones and replace them.
 """
 
 from __future__ import annotations
@@ -109,12 +109,26 @@ class JsonLines:
 
     def _append(self, rows: Rows, delivered: Sequence[Delivered], generation: int) -> Iterator[Progress]:
         part = delivered[-1] if delivered else self._empty(1, generation)
+        if cut_bytes := self._cut_behind(part):
+            yield Progress(cut_bytes=cut_bytes)
         todo = _Todo(rows.after(part.last_output))
         while todo:
             if self.parts.is_full(part, todo.line):
                 part = self._empty(part.part + 1, generation, last_output=part.last_output)
             part = _extend(self.part_path(part.part), part, todo, parts=self.parts, step_bytes=_STEP_BYTES)
             yield Progress((part,))
+
+    def _cut_behind(self, last: Delivered) -> int:
+        """Take away what stands behind the *last* delivered part, and a part after it, durably; how many bytes."""
+        path, following = self.part_path(last.part), self.part_path(last.part + 1)
+        cut_bytes = 0
+        if path.exists() and path.stat().st_size > last.size_bytes:
+            cut_bytes = _cut(path, last.size_bytes)
+        if not self.parts.single and following.exists():
+            cut_bytes += following.stat().st_size
+            remove(following)
+            sync_folder(following.parent)
+        return cut_bytes
 
     def _rebuild(self, rows: Rows, generation: int, *, old: Sequence[str]) -> Progress:
         """Write all files beside the old ones, then put them in their place, then remove those that are left over."""
@@ -167,16 +181,14 @@ class _Todo:
 
 
 def _extend(path: Path, part: Delivered, todo: _Todo, *, parts: Parts, step_bytes: int | None) -> Delivered:
-    """Append rows to the part at *path* until it is full, the step is big enough, or there are no more.
-
-    What lies behind the part's position is cut off first. The bytes are durable on return.
+    """Append rows to the part at *path*, which ends where the part does, until it is full, the step is big enough, or
+    there are no more. The bytes are durable on return.
     """
     is_new = not path.exists()
     begin = part.size_bytes
     with path.open("ab") as stream:
-        if stream.tell() < part.size_bytes:
+        if stream.tell() != part.size_bytes:
             raise _edited(part)
-        stream.truncate(part.size_bytes)
         while todo and not parts.is_full(part, todo.line):
             if step_bytes is not None and part.size_bytes - begin >= step_bytes:
                 break
@@ -186,6 +198,15 @@ def _extend(path: Path, part: Delivered, todo: _Todo, *, parts: Parts, step_byte
     if is_new:
         sync_folder(path.parent)
     return part
+
+
+def _cut(path: Path, size_bytes: int) -> int:
+    """Cut the file at *path* back to *size_bytes*; how many bytes are gone."""
+    with path.open("r+b") as stream:
+        cut_bytes = stream.seek(0, os.SEEK_END) - size_bytes
+        stream.truncate(size_bytes)
+        os.fsync(stream.fileno())
+    return cut_bytes
 
 
 def _write(stream: BinaryIO, part: Delivered, line: bytes, output_id: int) -> Delivered:

@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except BaseException:
             for process in multiprocessing.active_children():
                 process.kill()
-            shutil.rmtree(base, ignore_errors=True)
+            _remove(base)
             raise
     report.seconds = time.monotonic() - began_s
     print(report.end())
@@ -93,8 +93,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         wanted.json.write_text(json.dumps(report.document(), indent=1) + "\n", encoding="utf-8")
     if report.failures:
         return 1
-    shutil.rmtree(base)
+    _remove(base)
     return 0
+
+
+def _remove(base: Path) -> None:
+    """Remove the folder, in which servers that are just ending may still tidy up."""
+    for _ in range(50):
+        shutil.rmtree(base, ignore_errors=True)
+        if not base.exists():
+            return
+        time.sleep(0.1)
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:

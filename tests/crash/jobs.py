@@ -212,6 +212,56 @@ def wipe_failed(folder: Path, url: str) -> int:
     return run_toy(FourWords, folder, url, max_retries=0, wipe_failed=True)
 
 
+class PairsTask(ToyTask):
+    """Asks about each word twice; a row for the first three. A row is made by the first answer."""
+
+    count = 4
+    output_file = PartsFile
+
+    def generate_requests(self) -> Iterable[GPTRequest]:
+        for key in self.keys():
+            yield from (GPTRequest(key, self.payload(key), number=number) for number in range(2))
+
+    def process_result(self, result: Result, sample: Sample) -> None:
+        if result.number == 0 and sample.key < "word-00003":
+            sample.emit({"key": sample.key, "word": result.value.word})
+
+
+class ThreePairsTask(PairsTask):
+    count = 3
+
+
+class BuggyPairsTask(PairsTask):
+    """Makes a row for the fourth word too, which then fails."""
+
+    def process_result(self, result: Result, sample: Sample) -> None:
+        if sample.key < "word-00003":
+            super().process_result(result, sample)
+        elif result.number == 0:
+            sample.emit({"key": sample.key, "word": result.value.word})
+        else:
+            result.fail("not this one")
+
+
+for kind in (ThreePairsTask, BuggyPairsTask):
+    kind.__name__ = PairsTask.__name__
+
+
+def three_pairs(folder: Path, url: str) -> int:
+    """Two requests for each of three words, one row each: a full part."""
+    return run_toy(ThreePairsTask, folder, url)
+
+
+def wipe_pairs(folder: Path, url: str) -> int:
+    """Ask about the failed word again, with corrected code."""
+    return run_toy(PairsTask, folder, url, wipe_failed=True)
+
+
+def take_back(folder: Path, url: str) -> int:
+    """A row too much in a part of its own, which is taken back by a wipe: perhaps before it counted as delivered."""
+    return run_toy(BuggyPairsTask, folder, url) or wipe_pairs(folder, url)
+
+
 # ---------------------------------------------------------------- stored answers, corrected code
 
 

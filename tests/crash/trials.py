@@ -160,6 +160,15 @@ TRIALS = {
     "wipe_by_command": Trial(jobs.wipe_by_command, ONE_OF_TWO, after=jobs.two_batches, wipes=True),
     "wipe_direct": Trial(jobs.wipe_direct, [Begun(jobs.direct, KILLED, 24)], wipes=True, in_flight=3),
     "wipe_failed": Trial(jobs.wipe_failed, [Begun(jobs.without_retries)], rules=REFUSED, words=4, wipes=True),
+    "take_back": Trial(
+        jobs.take_back,
+        [Begun(jobs.three_pairs)],
+        after=jobs.wipe_pairs,
+        words=3,
+        outputs=frozenset({"toy_output_part001.jsonl"}),
+        states=Counter(succeeded=8),
+        wipes=True,
+    ),
     "wipe_task": Trial(jobs.wipe_task, ONE_OF_TWO, wipes=True),
     "wipe_task_then_run": Trial(jobs.wipe_task, ONE_OF_TWO, after=jobs.whole, wipes=True),
 }

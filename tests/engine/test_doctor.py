@@ -176,12 +176,27 @@ def test_files_on_the_server_that_nobody_needs_are_told(quick: SandboxProcess, t
     assert check_of(diagnosis, "server files").found == ("2 files on the server not needed any more, to be deleted",)
 
 
-def test_what_stands_behind_the_delivered_position_is_told(done: Path) -> None:
+def test_what_stands_behind_the_delivered_position_is_told(quick: SandboxProcess, done: Path) -> None:
+    """And the next run does what is told, though the task is complete."""
     with (done / "toy_output.jsonl").open("a") as stream:
         stream.write('{"half')
     output = check_of(diagnose(done), "output")
     assert output.health is Health.NEXT_RUN
-    assert output.found == ("toy_output.jsonl has 6 bytes behind the delivered position; they will be delivered anew",)
+    assert output.found == ("toy_output.jsonl has 6 bytes behind the delivered rows; they will be cut off",)
+    assert jobs.two_batches(done, quick.url) == 0
+    assert check_of(diagnose(done), "output").found == ("8 rows in 1 file, as delivered",)
+    assert len((done / "toy_output.jsonl").read_text(encoding="utf-8").splitlines()) == 8
+
+
+def test_a_part_that_no_position_speaks_of_is_told(quick: SandboxProcess, tasks: Path) -> None:
+    """And the next run removes it."""
+    assert jobs.parts(tasks, quick.url) == 0
+    (tasks / "toy_output_part003.jsonl").write_text('{"key": "stray"}\n', encoding="utf-8")
+    output = check_of(diagnose(tasks), "output")
+    assert output.health is Health.NEXT_RUN
+    assert output.found == ("toy_output_part003.jsonl is a part that holds no delivered row; it will be removed",)
+    assert jobs.parts(tasks, quick.url) == 0
+    assert not_ok(diagnose(tasks)) == {}
 
 
 def test_an_output_that_is_gone_is_told(done: Path) -> None:

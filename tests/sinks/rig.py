@@ -52,13 +52,16 @@ class Store:
 
     def take_back(self, keep: int) -> None:
         """A wipe or a reprocess: only the first *keep* rows stay."""
-        del self.numbered[keep:]
-        self.generation += 1
+        self.take_out(range(keep, len(self.numbered)))
 
     def take_out(self, places: Collection[int]) -> None:
-        """A wipe or a reprocess: the rows at these places are gone."""
+        """A wipe or a reprocess: the rows at these places are gone. As in the real store, the output begins anew only if
+        one of them was delivered.
+        """
+        last_delivered = max((part.last_output for part in self.delivered), default=0)
+        if any(number <= last_delivered for place, (number, _) in enumerate(self.numbered) if place in places):
+            self.generation += 1
         self.numbered = [row for place, row in enumerate(self.numbered) if place not in places]
-        self.generation += 1
 
     def commit(self, progress: Progress) -> None:
         if progress.begins:
