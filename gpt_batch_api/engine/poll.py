@@ -8,7 +8,7 @@ from __future__ import annotations
 from gpt_batch_api.domain.events import Advice, BatchEnded, BatchProgressed
 from gpt_batch_api.domain.states import BatchState
 from gpt_batch_api.engine.context import Context
-from gpt_batch_api.store import batches
+from gpt_batch_api.store import batches, pushes
 from gpt_batch_api.store.batches import BatchRow, Report
 from gpt_batch_api.wire import batches as wire_batches
 from gpt_batch_api.wire.batches import RemoteBatch
@@ -80,10 +80,18 @@ def _warn_if_stuck(context: Context, batch: BatchRow) -> None:
         )
 
 
+def known_for_s(context: Context, batch: BatchRow, *, at: float | None = None) -> float:
+    """How long a batch has been on the server, now or *at* an earlier moment.
+
+    By the server's time: the clock here may have been set meanwhile.
+    """
+    now = context.remote.server_now()
+    return min(now, now if at is None else at) - pushes.created_at(context.db, batch.id)
+
+
 def _warn_if_lost_sight(context: Context, batch: BatchRow) -> None:
     """A batch that was created just now may only not be shown yet."""
-    now = context.clock.now()
-    if now - (batch.pushed_at or now) >= min(60.0, context.settings.extra.list_lag_wait):
+    if known_for_s(context, batch) >= min(60.0, context.settings.extra.list_lag_wait):
         context.tell(
             Advice(
                 text=f"The server does not know batch {batch.id} ({batch.remote_id}) any more. It is asked for again at "

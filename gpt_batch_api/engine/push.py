@@ -223,12 +223,14 @@ async def _resolve_upload(context: Context, push: PushRow) -> None:
 async def _resolve_create(context: Context, push: PushRow) -> None:
     assert push.create_at is not None
     batch = batches.get(context.db, push.batch_id)
+    began_at = context.remote.server_now()
     async for remote in wire_batches.newest(context.remote, since=push.create_at - CLOCK_SKEW_S):
         if remote.metadata.get(METADATA_NONCE) == push.create_nonce:
             _record_created(context, push, batch, remote_id=remote.id, status=remote.status, adopted=True)
             return
     now = context.clock.now()
-    waited_s = context.remote.server_now() - push.create_at
+    looked_at = min(began_at, context.remote.server_now())  # the machine may have slept since it looked
+    waited_s = looked_at - push.create_at
     lag_s = context.settings.extra.list_lag_wait
     with context.transaction() as tx:
         if waited_s >= lag_s:

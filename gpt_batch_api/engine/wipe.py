@@ -104,9 +104,10 @@ async def _one_round(context: Context) -> None:
     for batch in batches.in_states(context.db, BatchState.SEALED):
         dissolve(context, batch, why="wiped")
     if batches.in_states(context.db, BatchState.REMOTE):
+        asked_at = context.remote.server_now()
         await poll.poll(context)
         await _cancel_remote(context)
-        _give_up_unknown(context)
+        _give_up_unknown(context, asked_at=asked_at)
     for batch in batches.in_states(context.db, BatchState.ENDED):
         await settle.settle(context, batch.id)
     await sweep.look_for_orphans(context)
@@ -120,14 +121,14 @@ async def _cancel_remote(context: Context) -> None:
             await wire_batches.cancel(context.remote, batch.remote_id)
 
 
-def _give_up_unknown(context: Context) -> None:
+def _give_up_unknown(context: Context, *, asked_at: float) -> None:
     """A batch that the server does not know cannot be cancelled or waited for; its reservation counts as spent.
 
     One that was created just now may only not be shown yet.
     """
     now = context.clock.now()
     for batch in batches.in_states(context.db, BatchState.REMOTE):
-        known_for_s = now - (batch.pushed_at or now)
-        if batch.remote_status == "not found" and known_for_s >= context.settings.extra.list_lag_wait:
+        known_long = poll.known_for_s(context, batch, at=asked_at) >= context.settings.extra.list_lag_wait
+        if batch.remote_status == "not found" and known_long:
             with context.transaction() as tx:
                 batches.give_up(tx, batch, now=now)

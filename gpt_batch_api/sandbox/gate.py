@@ -13,6 +13,7 @@ import socket
 import struct
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from email.utils import formatdate
 from typing import Any
 
 from gpt_batch_api.sandbox.batch_lines import fault_error
@@ -132,6 +133,7 @@ class Gate:
                 spent_ms = int((time.monotonic() - begun) * 1000)
                 message["headers"] = [
                     *message.get("headers", ()),
+                    (b"date", formatdate(self._sandbox.time.now(), usegmt=True).encode()),
                     (b"x-request-id", request_id.encode()),
                     (b"openai-processing-ms", str(spent_ms).encode()),
                     (b"x-gpt-batch-api-sandbox", self._sandbox.uuid.encode()),

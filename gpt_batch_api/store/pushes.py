@@ -139,6 +139,15 @@ def note_created(tx: sqlite3.Connection, push: PushRow, *, remote_id: str, statu
     expect(cursor, 1, f"noting the remote id of batch {push.batch_id}")
 
 
+def created_at(db: sqlite3.Connection, batch_id: int) -> float:
+    """When the batch on the server was to be created, in the server's time."""
+    row = db.execute(
+        "SELECT create_at FROM push WHERE batch_id = ? AND state = 'created' ORDER BY id DESC LIMIT 1", (batch_id,)
+    ).fetchone()
+    at: float = row[0]
+    return at
+
+
 def look_later(tx: sqlite3.Connection, push: PushRow, *, at: float) -> None:
     """The reply is lost, or was not found yet: look for it on the server at the moment *at*."""
     tx.execute("UPDATE push SET look_at = ? WHERE id = ?", (at, push.id))

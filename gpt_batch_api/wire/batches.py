@@ -111,6 +111,8 @@ async def retrieve(transport: Transport, batch_id: str) -> RemoteBatch | None:
         except Exception as error:
             trouble = doubted(understand(error))
             if _knows_no_batch(trouble):
+                if response := getattr(error, "response", None):  # its own word, so its time too
+                    transport.heard(response.headers)
                 return None
             raise trouble from error
         batch = read_batch(transport.read(raw).document)

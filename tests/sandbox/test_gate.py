@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from email.utils import parsedate_to_datetime
+
 import openai
 import pytest
 
@@ -41,6 +43,13 @@ def test_every_reply_says_which_sandbox_it_comes_from(rig: Rig, path: str) -> No
     assert first.headers["x-gpt-batch-api-sandbox"] == rig.sandbox.uuid
     assert int(first.headers["openai-processing-ms"]) >= 0
     assert first.headers["x-request-id"] != second.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/nothing", "/sandbox/state"])
+def test_every_reply_tells_the_sandbox_s_time(rig: Rig, path: str) -> None:
+    """To the second, as servers do."""
+    told = parsedate_to_datetime(rig.http.get(path, headers=AUTHORIZED).headers["date"])
+    assert 0 <= rig.sandbox.time.now() - told.timestamp() < 3
 
 
 def test_the_client_sees_the_request_id_of_an_error(rig: Rig) -> None:
