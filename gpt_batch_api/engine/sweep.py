@@ -102,16 +102,17 @@ async def look_for_orphans(context: Context) -> None:
         for orphan in orphans
     }
     since = min(orphan.upload_at for orphan in orphans) - CLOCK_SKEW_S
+    began_at = context.remote.server_now()
     found = {
         file.filename: file.id
         async for file in wire_files.newest(context.remote, since=since)
         if file.filename in names
     }
-    now = context.remote.server_now()
+    looked_at = min(began_at, context.remote.server_now())  # the machine may have slept since it looked
     lag_s = context.settings.extra.list_lag_wait
     with context.transaction() as tx:
         for name, orphan in names.items():
             if name in found:
                 pushes.end_orphan(tx, orphan, file_id=found[name])
-            elif now - orphan.upload_at >= lag_s:
+            elif looked_at - orphan.upload_at >= lag_s:
                 pushes.end_orphan(tx, orphan, file_id=None)

@@ -51,7 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--list", action="store_true", help="name the jobs and what is beside them, and stop")
     add("--job", action="append", choices=TRIALS, metavar="NAME", help="only this job (may be repeated)")
     add("--double", action="store_true", help="also kill the recovery from each kill at each of its edges")
-    add("--at", nargs="+", type=int, metavar="EDGE", help="only this edge of --job, and this one of its recovery")
+    add("--at", nargs="+", type=_edge, metavar="EDGE", help="only this edge of --job, and this one of its recovery")
     add("--sample", type=int, metavar="N", help="of each job only N kills, and N double kills, chosen by --seed")
     add("--storms", type=int, default=0, metavar="N", help="a big job in a storm, for N seeds from --seed")
     add("--requests", type=int, default=5000, metavar="N", help="how big the job in a storm is (5000)")
@@ -60,6 +60,11 @@ def make_parser() -> argparse.ArgumentParser:
     add("--jobs", type=int, default=os.cpu_count(), metavar="N", help="processes at once (the number of cores)")
     add("--json", type=Path, metavar="FILE", help="write the figures here too")
     return parser
+
+
+def _edge(text: str) -> int | str:
+    """A number, or a name with one: `commit#3`."""
+    return int(text) if text.isdecimal() else text
 
 
 def main(argv: Sequence[str] | None = None) -> int:

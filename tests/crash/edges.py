@@ -12,6 +12,7 @@ import os
 import signal
 import sqlite3
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 class Edges:
     """Counts edges; at edge *kill_at* the process ends itself with SIGKILL, before the edge is crossed.
 
-    It is a number (from 1), or a name: the first edge of that name is meant.
+    It is a number (from 1), or a name: the first edge of that name is meant, or the one that its number says: `commit#3`.
     """
 
     def __init__(self, folder: Path, *, kill_at: int | str | None, record: Path | None = None) -> None:
@@ -28,13 +29,15 @@ class Edges:
         self._kill_at = kill_at
         self._record = None if record is None else os.open(record, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         self.count = 0
+        self._of_name: Counter[str] = Counter()
 
     def cross(self, name: str) -> None:
         """Note one edge, or die at it."""
         self.count += 1
+        self._of_name[name] += 1
         if self._record is not None:
             os.write(self._record, f"{name}\n".encode())
-        if self._kill_at in (self.count, name):
+        if self._kill_at in (self.count, name, f"{name}#{self._of_name[name]}"):
             os.kill(os.getpid(), signal.SIGKILL)
 
     def install(self) -> None:
@@ -42,7 +45,7 @@ class Edges:
         sys.addaudithook(self._on_audit)
         self._watch_http()
         self._watch_commits()
-        for name in ("fsync", "replace", "unlink"):
+        for name in ("fsync", "truncate", "rename", "replace", "unlink"):
             setattr(os, name, self._watched(name, getattr(os, name)))
 
     def _on_audit(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -54,7 +57,7 @@ class Edges:
         return isinstance(mode, str) and bool(set(mode) & set("wax+")) and str(path).startswith(self._folder)
 
     def _on_statement(self, statement: str) -> None:
-        if statement == "COMMIT":
+        if statement.strip(" ;") == "COMMIT":
             self.cross("commit")
 
     def _watch_commits(self) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from gpt_batch_api.cli.main import main as command
-from gpt_batch_api.domain.clock import HurriedClock, SystemClock
+from gpt_batch_api.domain.clock import Clock, HurriedClock, SystemClock
 from gpt_batch_api.engine.session import Seams
 from gpt_batch_api.task_manager import (
     DataclassListOutputFile,
@@ -24,6 +25,9 @@ from gpt_batch_api.task_manager import (
 from tests.store import first_schema
 from tests.toy import QUICK, ToyTask
 
+LAG_SCALE = 20.0
+"""Simulated seconds in a real one, where lists are behind: what the machine takes is little against the lag then."""
+
 
 class Impatient(SystemClock):
     """The machine's clock, but nobody sleeps long: who waits looks twenty times as often."""
@@ -32,10 +36,10 @@ class Impatient(SystemClock):
         await asyncio.sleep(delay_s / 20)
 
 
-def run_toy(kind: type[ToyTask], folder: Path, url: str, **settings: Any) -> int:
+def run_toy(kind: type[ToyTask], folder: Path, url: str, *, clock: Clock | None = None, **settings: Any) -> int:
     """Run a toy task in *folder*; its exit code."""
     values = {**QUICK, **settings}
-    return kind(client_base_url=url, task_dir=folder, seams=Seams(clock=Impatient()), **values).main()
+    return kind(client_base_url=url, task_dir=folder, seams=Seams(clock=clock or Impatient()), **values).main()
 
 
 # ---------------------------------------------------------------- batches
@@ -46,9 +50,9 @@ def two_batches(folder: Path, url: str, **settings: Any) -> int:
     return run_toy(ToyTask, folder, url, **{"max_batch_requests": 4, **settings})
 
 
-def two_batches_with_lagging_lists(folder: Path, url: str) -> int:
+def two_batches_with_lagging_lists(folder: Path, url: str, **settings: Any) -> int:
     """The same against a server whose lists show new things late, but earlier than `list_lag_wait`."""
-    return two_batches(folder, url, list_lag_wait=3.0)
+    return two_batches(folder, url, list_lag_wait=60.0, clock=HurriedClock(time.time(), LAG_SCALE), **settings)
 
 
 def nothing_more_may_go(folder: Path, url: str) -> int:
@@ -68,7 +72,7 @@ def wipe_requests(folder: Path, url: str) -> int:
 
 def wipe_with_lagging_lists(folder: Path, url: str) -> int:
     """Forget what is under way where lists show new things late, then run to the end."""
-    return two_batches(folder, url, wipe_requests=True, list_lag_wait=3.0)
+    return two_batches_with_lagging_lists(folder, url, wipe_requests=True)
 
 
 def wipe_by_command(folder: Path, url: str) -> int:
@@ -158,6 +162,16 @@ def direct(folder: Path, url: str, **settings: Any) -> int:
 def wipe_direct(folder: Path, url: str) -> int:
     """Forget the direct calls under way, then run to the end."""
     return direct(folder, url, wipe_requests=True)
+
+
+def wipe_requests_then_direct(folder: Path, url: str) -> int:
+    """Forget two batches that are under way, then ask by direct calls."""
+    return two_batches(folder, url, force_direct=True, wipe_requests=True, **DIRECT)
+
+
+def wipe_task_then_direct(folder: Path, url: str) -> int:
+    """Begin from scratch while two batches are under way, then ask by direct calls."""
+    return two_batches(folder, url, force_direct=True, wipe_task=True, **DIRECT)
 
 
 class FiveWords(ToyTask):
@@ -407,7 +421,7 @@ def in_a_storm(folder: Path, url: str, *, words: int, clock: HurriedClock) -> in
         "max_retries": 9,
         "strict_budget": True,
         "remote_update_interval": 2.0,
-        "list_lag_wait": 180.0,
+        "list_lag_wait": 100.0,
     }
     return ManyWords(client_base_url=url, task_dir=folder, seams=Seams(clock=clock), **values).main()
 

@@ -6,9 +6,11 @@ The second kill needs the world as the first one left it, the server's side incl
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -33,12 +35,12 @@ class Kills:
     name: str
     first: int
     """An edge of the job."""
-    second: int | None = None
-    """An edge of its recovery."""
+    second: int | str | None = None
+    """An edge of its recovery: a number, or its name and which of that name it is: `commit#3`."""
 
     def repeat(self) -> str:
         """The command that does this again."""
-        second = "" if self.second is None else f" {self.second}"
+        second = "" if self.second is None else f" {shlex.quote(str(self.second))}"
         return f"python -m tests.crash --job {self.name} --at {self.first}{second}"
 
 
@@ -93,16 +95,16 @@ class Bench:
         return outcome
 
     def kill_recovery_everywhere(self, name: str, first: int) -> Outcome:
-        """Kill a job at one edge; and again, and then its recovery, at each edge of that which leaves another world."""
+        """Kill a job at one edge; and again, and then its recovery, at each edge of that which leaves another world.
+
+        The second edge goes by its name: where calls are in flight together the same number is another edge each time.
+        """
         outcome = Outcome(name)
         edges = self._kill(outcome, Kills(name, first))
         worlds = distinct(edges)
-        for second in count(1):
-            if second in worlds or second > len(edges):
-                before = outcome.doubles
+        for number, second in enumerate(named(edges), start=1):
+            if number in worlds:
                 self._kill(outcome, Kills(name, first, second))
-                if outcome.doubles == before:
-                    break
         return outcome
 
     def close(self) -> None:
@@ -129,7 +131,7 @@ class Bench:
             outcome.doubles += 1
         elif reached == len(wanted):
             outcome.singles += 1
-        elif len(wanted) == 1:
+        else:
             outcome.not_reached += 1
         return edges
 
@@ -178,7 +180,17 @@ def distinct(edges: Sequence[str]) -> set[int]:
     }
 
 
-def _kill_and_recover(trial: Trial, folder: Path, url: str, edges: Sequence[int], *, record: Path) -> int:
+def named(edges: Sequence[str]) -> list[str]:
+    """Each edge by its name and which of that name it is."""
+    seen: Counter[str] = Counter()
+    found = []
+    for edge in edges:
+        seen[edge] += 1
+        found.append(f"{edge}#{seen[edge]}")
+    return found
+
+
+def _kill_and_recover(trial: Trial, folder: Path, url: str, edges: Sequence[int | str], *, record: Path) -> int:
     """Run the job and kill it at the first edge, its recovery at the second, then run to the end; the kills."""
     for kills, edge in enumerate(edges):
         code = run(trial.recovery if kills else trial.job, folder, url, kill_at=edge)

@@ -101,7 +101,7 @@ def badness(chance: random.Random) -> Badness:
     """The network of a storm."""
     return Badness(
         rates={harm: chance.uniform(0, 0.12) for harm in EXCHANGE_HARMS},
-        longest_stall_s=0.5,
+        longest_stall_s=0.3,
         up_s=chance.uniform(1, 5),
         longest_outage_s=0.5,
     )
@@ -142,7 +142,7 @@ def _brave(storm: Storm, folder: Path, outcome: StormOutcome) -> None:
         killed_after(job, tasks, network.url, life_s=None)
         outcome.harms.update({str(harm): times for harm, times in network.harms.items()})
         tell(server, "/sandbox/plan", {"timing": {"time_scale": TIME_SCALE}})  # fair weather, to look at what there is
-        trial = Trial(job, words=storm.words, in_flight=jobs.STORM_IN_FLIGHT)
+        trial = Trial(job, words=storm.words, charged_by_chance=True, in_flight=jobs.STORM_IN_FLIGHT)
         trial.check(look(tasks, server), charged=direct_charges(server), kills=outcome.kills)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,9 @@ from tests.crash import jobs
 from tests.crash.command import RESTART_EDGES
 from tests.crash.harness import KILLED, edges_of, run
 from tests.crash.kills import Bench, Kills
-from tests.crash.trials import TRIALS
+from tests.crash.trials import LATE, QUICK, TRIALS
 from tests.crash.world import Direct, look
-from tests.toy import QUICK_PLAN, ask, batches_of, sandbox
+from tests.toy import ask, batches_of, sandbox
 
 EVERYWHERE = {
     "list": 4,
@@ -94,7 +95,7 @@ def test_a_job_killed_at_some_edges_recovers_completely(bench: Bench, name: str)
         assert bench.kill(Kills(name, number)).failures == []
 
 
-LAGGING = QUICK_PLAN + "list_lag_s: {files: 1.2, batches: 1.2}\n"
+LAGGING = json.dumps({**QUICK, **LATE})
 
 
 def edges_after_posts(folder: Path, url: str, *, record: Path) -> list[int]:

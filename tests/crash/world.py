@@ -60,11 +60,17 @@ class World:
     lost_replies: int
     answers: int
     """All that are kept, good or bad."""
-    direct_answers: int
-    """Direct calls whose answers were booked and cost something."""
+    paid_answers: int
+    """Those that cost something."""
     batches_by_number: Counter[str]
     billed_pico: int
     """By the server, for the batches of this task."""
+    billed_requests: int
+    """Likewise: the answers that cost something."""
+    good_answers: int
+    """The most that one request has of those that were judged good."""
+    statuses: Counter[str]
+    """Of the batches of this task on the server."""
     server_files: list[str]
     """Files of this task that are left on the server: what it uploaded, and the results of its batches."""
     folder: Mapping[str, int]
@@ -118,13 +124,17 @@ def look(folder: Path, sandbox: SandboxProcess) -> World:
             ).fetchone()[0],
             lost_replies=db.execute("SELECT count(*) FROM response WHERE reason = 'lost_reply'").fetchone()[0],
             answers=db.execute("SELECT count(*) FROM response").fetchone()[0],
-            direct_answers=db.execute(
-                "SELECT count(*) FROM response WHERE group_id IS NOT NULL AND cost_pico > 0"
-            ).fetchone()[0],
+            paid_answers=db.execute("SELECT count(*) FROM response WHERE cost_pico > 0").fetchone()[0],
             batches_by_number=Counter(
                 batch["metadata"]["gpt_batch_api_batch"] for batch in batches if batch["status"] != "failed"
             ),
             billed_pico=sum(billed[batch]["cost_pico"] for batch in own if batch in billed),
+            billed_requests=sum(billed[batch]["requests"] for batch in own if batch in billed),
+            good_answers=db.execute(
+                "SELECT coalesce(max(answers), 0) FROM "
+                "(SELECT count(*) AS answers FROM response WHERE verdict = 'success' GROUP BY request_id)"
+            ).fetchone()[0],
+            statuses=Counter(batch["status"] for batch in batches),
             server_files=[name for name in names if uuid in name or any(batch in name for batch in own)],
             folder={path.name: path.stat().st_size for path in folder.iterdir()},
             damage=[

@@ -89,7 +89,8 @@ def test_a_clock_that_is_set_in_the_middle_of_a_run_does_no_harm(weather: Any, t
 @pytest.mark.timeout(60)
 def test_a_machine_that_sleeps_while_it_looks_for_a_batch_looks_again(weather: Any, tasks: Path) -> None:
     """The lists were read before that day, when they were still behind: they say nothing about it."""
-    clock, lost = WrongClock(0.0), []
+    clock = WrongClock(0.0)
+    lost: list[Event] = []
 
     class Drowsy(Transport):
         """Sleeps for a day, once, just after it has read the list in which a batch is missing."""
