@@ -175,9 +175,7 @@ class TaskManager:
 
         Signals stop it, in the main thread; elsewhere *interruption* can.
         """
-        import asyncio
-
-        from gpt_batch_api.engine.interrupt import interruptible
+        from gpt_batch_api.engine.interrupt import interruptible, run_interruptible
         from gpt_batch_api.monitor.tracking import tracking
 
         if self.settings.extra.reprocess:
@@ -189,7 +187,7 @@ class TaskManager:
         else:
             with interruptible() as signals, tracking(self.settings, self.workplace) as tracker:
                 try:
-                    result = asyncio.run(self._run(interruption or signals, tracker))
+                    result = run_interruptible(self._run(interruption or signals, tracker))
                 except GPTBatchError:
                     self._tell_summary_after_error()
                     raise
@@ -214,14 +212,12 @@ class TaskManager:
     def reprocess(self, selection: Selection = Selection()) -> RunResult:
         """Show stored answers to the task's present code once more, and make states, rows and follow-ups of the samples
         anew. Nothing is asked of the server; what the code asks anew, the next run asks. Raises GPTBatchError."""
-        import asyncio
-
-        from gpt_batch_api.engine.interrupt import interruptible
+        from gpt_batch_api.engine.interrupt import interruptible, run_interruptible
         from gpt_batch_api.engine.reprocess import run_reprocess
         from gpt_batch_api.engine.session import Seams
 
         with self._left_at_end(), interruptible() as interruption:
-            return asyncio.run(
+            return run_interruptible(
                 run_reprocess(
                     self.settings,
                     self.workplace,

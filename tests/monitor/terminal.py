@@ -25,10 +25,19 @@ def heed_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def heed_terminal() -> None:
+    """The terminal is the one that the process is told of: when it is closed, it gets SIGHUP."""
+    heed_ctrl_c()
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 class Terminal:
     """A process, its pseudo-terminal, and what stands on its screen now."""
 
-    def __init__(self, command: Sequence[str], *, columns: int, rows: int, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, command: Sequence[str], *, columns: int, rows: int, environment: Mapping[str, str], controls: bool
+    ) -> None:
         self._master, slave = os.openpty()
         self.screen = pyte.HistoryScreen(columns, rows, history=5000, ratio=0.5)
         self._stream = pyte.ByteStream(self.screen)
@@ -40,7 +49,7 @@ class Terminal:
             stdout=slave,
             stderr=slave,
             start_new_session=True,
-            preexec_fn=heed_ctrl_c,
+            preexec_fn=heed_terminal if controls else heed_ctrl_c,
             env={**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **environment},
         )
         os.close(slave)
@@ -121,10 +130,16 @@ class Terminal:
 
 @contextmanager
 def terminal(
-    *command: str, columns: int = 100, rows: int = 30, environment: Mapping[str, str] | None = None
+    *command: str,
+    columns: int = 100,
+    rows: int = 30,
+    environment: Mapping[str, str] | None = None,
+    controls: bool = False,
 ) -> Iterator[Terminal]:
-    """Run a Python command in a terminal."""
-    found = Terminal([sys.executable, *command], columns=columns, rows=rows, environment=environment or {})
+    """Run a Python command in a terminal; if that *controls* it, its end is told to the process."""
+    found = Terminal(
+        [sys.executable, *command], columns=columns, rows=rows, environment=environment or {}, controls=controls
+    )
     try:
         yield found
     finally:

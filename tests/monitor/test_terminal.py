@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -96,11 +97,8 @@ class TestALiveView:
         with terminal(*job(stuck, tasks), columns=130, rows=40) as screen:
             screen.until(lambda: stands(screen, "2 on the server"))
             for columns in (110, 60, 100, 45):
-                before = len(screen.written)
                 screen.resize(columns, 40)
-                screen.until(lambda before=before: len(screen.written) > before)  # type: ignore[misc]
-                screen.until(lambda: stands(screen, "money"))
-                assert all(len(line) < columns for line in view_of(screen))
+                screen.until(partial(_fits, screen, columns))
             assert screen.text.count("Batch 1: pushed as") == 1
             assert screen.text.count("Batch 3: prepared 20") == 1
 
@@ -135,8 +133,22 @@ class TestALiveView:
             screen.until(lambda: stands(screen, "2 on the server"))
             assert "Shall I go on? yes" in screen.text
 
-    def test_a_run_survives_its_terminal(self, slow: SandboxProcess, tasks: Path) -> None:
-        """The window is closed, the line is cut: the run goes on to its end."""
+    def test_a_run_stops_in_peace_when_its_terminal_is_closed(self, slow: SandboxProcess, tasks: Path) -> None:
+        """The window is closed, the line is cut: the calls in flight come to their ends, and the same command continues."""
+        code = "from tests.toy import ToyTask; raise SystemExit(ToyTask.run_command_line())"
+        command = ["-c", code, *job(slow, tasks)[2:]]
+        with terminal(*command, columns=120, rows=40, controls=True) as screen:
+            screen.until(lambda: stands(screen, "on the server"))
+            screen.hang_up()
+            assert screen.process.wait(30) == 130
+        assert query(tasks, "SELECT complete FROM task") == [(0,)]
+        assert query(tasks, "SELECT count(*) FROM session WHERE ended_at IS NULL") == [(0,)]
+        with terminal(*command, columns=120, rows=40) as screen:
+            assert screen.end() == 0
+        assert query(tasks, "SELECT complete FROM task") == [(1,)]
+
+    def test_a_run_that_its_terminal_does_not_control_survives_it(self, slow: SandboxProcess, tasks: Path) -> None:
+        """It only writes there, as after `setsid`: it goes on to its end."""
         command = ["-c", "from tests.toy import ToyTask; ToyTask.run_command_line()", *job(slow, tasks)[2:]]
         with terminal(*command, columns=120, rows=40) as screen:
             screen.until(lambda: stands(screen, "on the server"))
@@ -170,6 +182,11 @@ class TestALiveView:
             began_s = _seconds(screen)
             screen.until(lambda: _seconds(screen) >= began_s + 6)
             assert screen.written.count(b"\033[J") - drawn <= 8
+
+
+def _fits(screen: Terminal, columns: int) -> bool:
+    """Whether the whole view stands in so many columns; just after a change of size an older drawing may still come."""
+    return stands(screen, "money") and all(len(line) < columns for line in view_of(screen))
 
 
 def _seconds(screen: Terminal) -> int:
