@@ -276,6 +276,12 @@ def take_back(folder: Path, url: str) -> int:
     return run_toy(BuggyPairsTask, folder, url) or wipe_pairs(folder, url)
 
 
+def wipe_failed_here(folder: Path, url: str) -> int:
+    """Forget the failed sample by a command, for which nothing is on the server; then ask about it again."""
+    command(["wipe", "failed", "--task_dir", str(folder), "--yes"])
+    return without_retries(folder, url)
+
+
 # ---------------------------------------------------------------- stored answers, corrected code
 
 

@@ -203,6 +203,7 @@ TRIALS = {
     "wipe_by_command": Trial(jobs.wipe_by_command, ONE_OF_TWO, after=jobs.two_batches, wipes=True),
     "wipe_direct": Trial(jobs.wipe_direct, [Begun(jobs.direct, KILLED, 24)], wipes=True, in_flight=3),
     "wipe_failed": Trial(jobs.wipe_failed, [Begun(jobs.without_retries)], rules=REFUSED, words=4, wipes=True),
+    "wipe_failed_here": Trial(jobs.wipe_failed_here, [Begun(jobs.without_retries)], rules=REFUSED, words=4, wipes=True),
     "take_back": Trial(
         jobs.take_back,
         [Begun(jobs.three_pairs)],
