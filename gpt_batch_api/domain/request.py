@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -168,6 +169,11 @@ def parse_custom_id(text: object) -> tuple[int, int] | None:
         return None
     found = int(match[1]), int(match[2])
     return found if custom_id(*found) == text else None  # leading zeros would be a second name
+
+
+def hash_of_payload(body: bytes) -> bytes:
+    """By what a payload is known again."""
+    return hashlib.sha256(body).digest()[:16]
 
 
 def batch_line(request_id: int, epoch: int, *, endpoint: str, body: bytes) -> bytes:

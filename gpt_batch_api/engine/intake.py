@@ -7,7 +7,6 @@ and is not needed yet waits in memory, at most a thousand requests or 16 MB.
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +23,7 @@ from gpt_batch_api.domain.request import (
     Prepared,
     RequestKey,
     batch_line,
+    hash_of_payload,
 )
 from gpt_batch_api.endpoints.base import Endpoint, Shape, encode, get_endpoint
 from gpt_batch_api.engine.context import Context
@@ -168,7 +168,7 @@ class Intake:
                 schema=shape.schema,
                 notes=count.notes,
             ),
-            payload_hash=_hash(body),
+            payload_hash=hash_of_payload(body),
             meta=arrived.request.meta,
         )
         refuse_oversize(self._context, new, self._endpoint)
@@ -187,11 +187,11 @@ class Intake:
         """The same key must mean the same question, as long as the task's metadata are the same."""
         if arrived.body is None or known.metadata_version != self._metadata_version:
             return
-        if known.payload_hash != _hash(arrived.body):
+        if known.payload_hash != hash_of_payload(arrived.body):
             raise _changed(arrived.request.key)
 
     def _compare_twins(self, arrived: Arrived, twin: NewRequest) -> None:
-        if arrived.body is not None and _hash(arrived.body) != twin.payload_hash:
+        if arrived.body is not None and hash_of_payload(arrived.body) != twin.payload_hash:
             raise PayloadError(
                 f"Request {arrived.request.key} is asked twice with different payloads. "
                 "Give the second one another purpose or number.",
@@ -280,10 +280,6 @@ def too_heavy(context: Context, key: RequestKey, load: Load, measure: str) -> Pa
         f"Request {key} alone needs {needs}, but {name} is {setting}{tail}. Raise the limit or shorten the request.",
         sample_key=key.sample_key,
     )
-
-
-def _hash(body: bytes) -> bytes:
-    return hashlib.sha256(body).digest()[:16]
 
 
 def _changed(key: RequestKey) -> PayloadError:
