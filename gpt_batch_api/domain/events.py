@@ -241,6 +241,8 @@ class OutputDelivered(Event):
     file_name: str
     rows: int
     total_rows: int
+    continuous: bool = False
+    """Whether rows are added to it as they come, and it is not written whole."""
 
 
 @dataclass(frozen=True, kw_only=True)

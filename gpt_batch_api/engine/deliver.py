@@ -38,7 +38,9 @@ def deliver(context: Context) -> None:
                     continue
                 total = outbox.count_delivered(tx)
                 name = progress.parts[-1].file_name if progress.parts else "the output"
-                context.tell(OutputDelivered(file_name=name, rows=total - before, total_rows=total))
+                context.tell(
+                    OutputDelivered(file_name=name, rows=total - before, total_rows=total, continuous=output.continuous)
+                )
                 before = total
     except OSError as error:
         raise OutputError(

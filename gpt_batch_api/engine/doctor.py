@@ -25,6 +25,7 @@ from gpt_batch_api.engine.seal import holds_batch
 from gpt_batch_api.engine.sweep import ALIVE, is_unfinished
 from gpt_batch_api.pricing.cost import dollars
 from gpt_batch_api.sinks.checksum import crc32_of
+from gpt_batch_api.sinks.jsonl import as_delivered
 from gpt_batch_api.sinks.publish import TEMPORARY
 from gpt_batch_api.store import batches, checkup, direct, lengths, outbox, pushes, samples, snapshot, tasks
 from gpt_batch_api.store.connection import Store
@@ -96,9 +97,9 @@ def _checks(
     yield _ok("store", "every page, row and index is sound")
     yield _said("references", checkup.lost_references(db), fine="none points to nowhere")
     yield _said("schema", checkup.is_ours(db, folder), fine=f"version {SCHEMA_VERSION}")
-    facts = _facts(db)
+    facts, read = _facts(db), {"rows": _unlike_delivered(db, task)}
     for name in checkup.CHECKS:
-        yield _said(name, list(checkup.broken_rules(db, name)), fine=facts[name])
+        yield _said(name, [*checkup.broken_rules(db, name), *read.get(name, ())], fine=facts[name])
     yield _output(db, task, place)
     yield _batch_files(db, place)
     yield _work_files(db, task, place, running=holder is not None)
@@ -122,6 +123,20 @@ def _facts(db: sqlite3.Connection) -> dict[str, str]:
         "lengths": f"learnt from {count(sum(kind.answers for kind in learnt.values()), 'answer')}",
         "rows": f"{count(samples.count_rows(db), 'row')}, {taken.rows:,} delivered",
     }
+
+
+def _unlike_delivered(db: sqlite3.Connection, task: TaskRow) -> Iterator[str]:
+    """Delivered parts of JSON lines that the rows of the store do not make. (What a document looks like, its task knows.)"""
+    parts = outbox.delivered(db)
+    if any(part.generation != task.generation or Path(part.file_name).suffix != ".jsonl" for part in parts):
+        return
+    if not outbox.is_appended(db):
+        return
+    for part, made in zip(parts, as_delivered(samples.rows_as_bytes(db), parts), strict=True):
+        if made.size_bytes != part.size_bytes:
+            yield f"{part.file_name}: {part.size_bytes:,} bytes were delivered, the rows of the store make {made.size_bytes:,}"
+        elif made.crc32 != part.crc32:
+            yield f"{part.file_name}: other rows were delivered than the store has (their checksum is another)"
 
 
 def _said(name: str, found: list[str], *, fine: str) -> Check:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -151,6 +151,23 @@ class JsonLines:
 
     def _temporary(self, part: Delivered) -> Path:
         return self.base.with_name(part.file_name + TEMPORARY)
+
+
+def as_delivered(rows: Iterable[tuple[int, bytes]], parts: Sequence[Delivered]) -> Iterator[Delivered]:
+    """What each of *parts* would be if its rows, (number, JSON text) of all, were written now. Reads them one by one.
+
+    Where a part ends is taken from it: with the newest row that it holds.
+    """
+    todo = iter(rows)
+    following = next(todo, None)
+    for part in parts:
+        count = size_bytes = crc = last = 0
+        while following is not None and following[0] <= part.last_output:
+            last, text = following
+            line = text + b"\n"
+            count, size_bytes, crc = count + 1, size_bytes + len(line), zlib.crc32(line, crc)
+            following = next(todo, None)
+        yield replace(part, rows=count, size_bytes=size_bytes, crc32=crc, last_output=last)
 
 
 class _Todo:

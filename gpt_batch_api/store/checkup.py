@@ -46,6 +46,8 @@ _SUMS_OF_SETTLED = (
     "coalesce(sum(used_output_allowance), 0), coalesce(max(longest_output_tokens), 0)"
 )
 _UNDER_WAY = "state IN ('pushing', 'remote', 'ended')"
+_PRESENT = "NOT EXISTS (SELECT 1 FROM delivery WHERE generation <> (SELECT generation FROM task))"
+"""No delivered row was taken back since, and no file is being replaced."""
 
 
 def _differ(name: str, kept: str, true: str) -> str:
@@ -260,11 +262,22 @@ RULES = (
     ),
     Rule(
         "rows",
+        "rows of the output are no JSON objects",
+        f"SELECT {_KEY} FROM output WHERE iif(json_valid(row), json_type(row), '') <> 'object'",
+    ),
+    Rule(
+        "rows",
         "delivered parts count other rows than the store has",
-        "SELECT given || ' delivered, ' || there || ' there' FROM (SELECT (SELECT sum(rows) FROM delivery) AS given, "
-        "(SELECT count(*) FROM output WHERE id <= (SELECT max(last_output) FROM delivery)) AS there) "
-        "WHERE given <> there AND NOT EXISTS "
-        "(SELECT 1 FROM delivery WHERE generation <> (SELECT generation FROM task))",
+        "SELECT file_name || ' (' || rows || ' delivered, ' || there || ' there)' FROM (SELECT file_name, rows, "
+        "(SELECT count(*) FROM output WHERE id > before AND id <= last_output) AS there "
+        "FROM (SELECT *, lag(last_output, 1, 0) OVER (ORDER BY part) AS before FROM delivery)) "
+        f"WHERE rows <> there AND {_PRESENT}",
+    ),
+    Rule(
+        "rows",
+        "delivered parts end with a row that the store does not have",
+        "SELECT file_name || ' (row ' || last_output || ')' FROM delivery "
+        f"WHERE rows > 0 AND NOT EXISTS (SELECT 1 FROM output WHERE id = last_output) AND {_PRESENT}",
     ),
     Rule(
         "rows",

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 
 from gpt_batch_api.domain.delivery import UNCERTAIN, Delivered, Progress
+from gpt_batch_api.domain.events import OutputDelivered
 from gpt_batch_api.store import samples
 
 _COLUMNS = "part, generation, file_name, rows, size_bytes, crc32, last_output"
@@ -49,6 +50,19 @@ def count_delivered(db: sqlite3.Connection) -> int:
     """How many rows stand in the files."""
     count: int = db.execute("SELECT coalesce(sum(rows), 0) FROM delivery").fetchone()[0]
     return count
+
+
+def is_appended(db: sqlite3.Connection) -> bool:
+    """Whether all that was ever delivered into the files that are there now was added to them as it came.
+
+    No where the timeline does not say so.
+    """
+    row = db.execute(
+        "SELECT coalesce(min(coalesce(data ->> 'continuous', 0)), 0) FROM event WHERE kind = ? "
+        "AND data ->> 'file_name' IN (SELECT file_name FROM delivery)",
+        (OutputDelivered.kind,),
+    ).fetchone()
+    return bool(row[0])
 
 
 def is_behind(db: sqlite3.Connection) -> bool:

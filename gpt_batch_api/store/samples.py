@@ -49,6 +49,20 @@ def rows_after(db: sqlite3.Connection, last_output: int) -> Iterator[tuple[int, 
     yield from db.execute("SELECT id, row FROM output WHERE id > ? ORDER BY id", (last_output,))
 
 
+def rows_as_bytes(db: sqlite3.Connection) -> Iterator[tuple[int, bytes]]:
+    """(id, JSON text) of all output rows as they are stored, whether they can be read or not."""
+    yield from db.execute("SELECT id, CAST(row AS BLOB) FROM output ORDER BY id")
+
+
+def count_succeeded_without_rows(db: sqlite3.Connection) -> int:
+    """How many samples came to a good end, and nothing of them stands in the output."""
+    count: int = db.execute(
+        "SELECT count(*) FROM sample WHERE status = 'succeeded' "
+        "AND NOT EXISTS (SELECT 1 FROM output WHERE sample_id = sample.id)"
+    ).fetchone()[0]
+    return count
+
+
 def last_row_id(db: sqlite3.Connection) -> int:
     """The id of the newest output row, 0 if there is none."""
     newest: int = db.execute("SELECT coalesce(max(id), 0) FROM output").fetchone()[0]

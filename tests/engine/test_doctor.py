@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pytest
 from filelock import FileLock
@@ -22,6 +23,7 @@ from gpt_batch_api.monitor.health import health_lines
 from gpt_batch_api.sandbox.child import SandboxProcess
 from gpt_batch_api.store.checkup import RULES
 from gpt_batch_api.store.connection import Store
+from gpt_batch_api.task_manager import TaskOutputFile
 from tests.crash import jobs
 from tests.crash.harness import KILLED, edges_of, run
 from tests.toy import ToyTask, query, sandbox, settings_for
@@ -46,6 +48,19 @@ def check_of(diagnosis: Diagnosis, name: str) -> Check:
 
 def not_ok(diagnosis: Diagnosis) -> dict[str, Health]:
     return {check.name: check.health for check in diagnosis.checks if check.health is not Health.OK}
+
+
+class SortedLines(TaskOutputFile):
+    """JSON lines that the task writes itself: rows in the order of their samples, as one value each."""
+
+    suffix = ".jsonl"
+
+    def write(self, stream: BinaryIO, rows: Iterator[dict[str, Any]]) -> None:
+        stream.writelines(b'"%s"\n' % row["key"].encode() for row in rows)
+
+
+class SortedLinesTask(jobs.FourWords):
+    output_file = SortedLines
 
 
 @pytest.fixture(scope="module")
@@ -367,7 +382,27 @@ DAMAGE = {
     "a delivered row": (
         "DELETE FROM output WHERE id = 3",
         "rows",
-        "delivered parts count other rows than the store has: 8 delivered, 7 there",
+        "1 delivered parts count other rows than the store has: toy_output.jsonl (8 delivered, 7 there)",
+    ),
+    "the last delivered row": (
+        "DELETE FROM output WHERE id = 8",
+        "rows",
+        "1 delivered parts end with a row that the store does not have: toy_output.jsonl (row 8)",
+    ),
+    "a row that is no row": (
+        "UPDATE output SET row = '[1]' WHERE id = 2",
+        "rows",
+        "1 rows of the output are no JSON objects: word-00001",
+    ),
+    "what a row says": (
+        "UPDATE output SET row = replace(row, 'word-00002', 'word-00009') WHERE id = 3",
+        "rows",
+        "toy_output.jsonl: other rows were delivered than the store has (their checksum is another)",
+    ),
+    "how long a row is": (
+        "UPDATE output SET row = replace(row, 'word-00002', 'word') WHERE id = 3",
+        "rows",
+        " bytes were delivered, the rows of the store make ",
     ),
     "what is left to do": (
         "INSERT INTO output (sample_id, row) VALUES (1, '{}')",
@@ -401,6 +436,62 @@ def test_damage_of_the_store_is_named(done: Path, name: str) -> None:
     assert found.health is Health.WRONG
     assert any(words in text for text in found.found), found.found
     assert found.mended_by
+
+
+@pytest.mark.parametrize(
+    ("statement", "found"),
+    [
+        (
+            "UPDATE output SET row = replace(row, 'word-00003', 'word-00009') WHERE id = 4",
+            ("toy_output_part002.jsonl: other rows were delivered than the store has (their checksum is another)",),
+        ),
+        (
+            "UPDATE delivery SET rows = 2",
+            (
+                "2 delivered parts count other rows than the store has: toy_output_part001.jsonl (2 delivered, 3 there), "
+                "toy_output_part002.jsonl (2 delivered, 1 there)",
+            ),
+        ),
+        ("UPDATE delivery SET last_output = 2 WHERE part = 1", None),
+    ],
+    ids=["a row of the second part", "rows moved between parts", "the end of a part"],
+)
+def test_of_an_output_in_parts_each_must_be_as_the_rows_make_it(
+    quick: SandboxProcess, tasks: Path, statement: str, found: tuple[str, ...] | None
+) -> None:
+    assert jobs.parts(tasks, quick.url) == 0
+    assert not_ok(diagnose(tasks)) == {}
+    change(tasks, statement)
+    rows = check_of(diagnose(tasks), "rows")
+    assert rows.health is Health.WRONG
+    assert found is None or rows.found == found
+    assert all("toy_output_part00" in text for text in rows.found)
+
+
+@pytest.mark.parametrize("kind", [SortedLinesTask, jobs.DocumentTask])
+def test_an_output_that_its_task_writes_whole_is_not_compared_byte_for_byte(
+    quick: SandboxProcess, tasks: Path, kind: type[ToyTask]
+) -> None:
+    """Also if it happens to be JSON lines. Its rows are counted."""
+    assert jobs.run_toy(kind, tasks, quick.url) == 0
+    assert not_ok(diagnose(tasks)) == {}
+    change(tasks, "DELETE FROM output WHERE id = 2")
+    (text,) = check_of(diagnose(tasks), "rows").found
+    assert text.startswith("1 delivered parts count other rows than the store has: toy_output.json")
+
+
+@pytest.mark.parametrize("back", ["reprocess", "wipe_failed"])
+def test_rows_that_were_taken_back_and_made_anew_are_as_delivered(
+    quick: SandboxProcess, tasks: Path, back: str
+) -> None:
+    """Their numbers have gaps then, and the parts are of a later generation."""
+    if back == "reprocess":
+        assert jobs.with_a_mistake(tasks, quick.url) == 0
+        assert jobs.reprocess(tasks, quick.url) == 0
+    else:
+        assert jobs.run_toy(jobs.BuggyPairsTask, tasks, quick.url) == 0
+        assert jobs.wipe_pairs(tasks, quick.url) == 0
+    assert not_ok(diagnose(tasks)) == {}
 
 
 def test_a_trigger_that_is_gone_or_changed_is_named(done: Path) -> None:
