@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpt_batch_api.domain.states import BatchState, PushState, RequestState, legal_moves
+from gpt_batch_api.store import twins
 from gpt_batch_api.store.connection import Store
 from gpt_batch_api.store.lengths import CUT_OFF
 
@@ -313,10 +314,12 @@ def is_ours(db: sqlite3.Connection, folder: Path) -> list[str]:
     """What of tables, indexes and triggers is not as this version makes it. A new store is made in *folder* to compare."""
     with closing(Store.open(folder / "new_state.db")) as store:
         should = _schema(store.db)
+        twins.prepare(store.db)
+        may = _schema(store.db)
     has = _schema(db)
     found = [f"the {name} is missing" for name in sorted(should.keys() - has.keys())]
-    found += [f"the {name} is not ours" for name in sorted(has.keys() - should.keys())]
-    found += [f"the {name} was changed" for name in sorted(has.keys() & should.keys()) if has[name] != should[name]]
+    found += [f"the {name} is not ours" for name in sorted(has.keys() - may.keys())]
+    found += [f"the {name} was changed" for name in sorted(has.keys() & may.keys()) if has[name] != may[name]]
     moves = [tuple(row) for row in db.execute("SELECT kind, before, after FROM legal_move ORDER BY 1, 2, 3")]
     return found + (["the table of legal moves is not that of this version"] if moves != legal_moves() else [])
 

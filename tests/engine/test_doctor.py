@@ -116,6 +116,14 @@ def test_a_store_of_the_first_schema_is_healthy_before_and_after_its_migration(
     assert check_of(diagnosis, "lengths").found == ("learnt from 8 answers",)
 
 
+@pytest.mark.parametrize("job", [jobs.dedupe, jobs.retries, jobs.expiry, jobs.opinions, jobs.mixed])
+def test_a_job_of_any_kind_is_healthy_when_it_is_done(
+    quick: SandboxProcess, tasks: Path, job: Callable[[Path, str], int]
+) -> None:
+    assert job(tasks, quick.url) == 0
+    assert not_ok(diagnose(tasks)) == {}
+
+
 def test_a_new_store_is_healthy(tasks: Path) -> None:
     Store.open(tasks / "toy_state.db").close()
     assert check_of(diagnose(tasks), "store").found == ("the task has not begun",)
