@@ -27,7 +27,7 @@ from gpt_batch_api.pricing.cost import dollars
 from gpt_batch_api.sinks.checksum import crc32_of
 from gpt_batch_api.sinks.jsonl import as_delivered
 from gpt_batch_api.sinks.publish import TEMPORARY
-from gpt_batch_api.store import batches, checkup, direct, lengths, outbox, pushes, samples, snapshot, tasks
+from gpt_batch_api.store import batches, checkup, contents, direct, lengths, outbox, pushes, samples, snapshot, tasks
 from gpt_batch_api.store.connection import Store
 from gpt_batch_api.store.migrations import SCHEMA_VERSION
 from gpt_batch_api.store.quiet import immutable_address, quietly
@@ -97,7 +97,7 @@ def _checks(
     yield _ok("store", "every page, row and index is sound")
     yield _said("references", checkup.lost_references(db), fine="none points to nowhere")
     yield _said("schema", checkup.is_ours(db, folder), fine=f"version {SCHEMA_VERSION}")
-    facts, read = _facts(db), {"rows": _unlike_delivered(db, task)}
+    facts, read = _facts(db), {"contents": contents.unreadable(db), "rows": _unlike_delivered(db, task)}
     for name in checkup.CHECKS:
         yield _said(name, [*checkup.broken_rules(db, name), *read.get(name, ())], fine=facts[name])
     yield _output(db, task, place)
@@ -118,6 +118,7 @@ def _facts(db: sqlite3.Connection) -> dict[str, str]:
     return {
         "counts": f"{count(taken.asked, 'request')} of {count(sum(taken.samples.values()), 'sample')}",
         "requests": ", ".join(states) or "none",
+        "contents": f"{count(taken.asked, 'payload')} and {count(contents.count_kept(db), 'answer')} can be read",
         "batches": f"{len(taken.active):,} under way, {taken.finished_batches:,} finished",
         "money": f"{dollars(booked.spent_pico)} spent, {dollars(booked.reserved_pico)} reserved",
         "lengths": f"learnt from {count(sum(kind.answers for kind in learnt.values()), 'answer')}",

@@ -7,9 +7,10 @@ every row; nothing is changed. (Files beside the store: `engine/doctor.py`.)
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from gpt_batch_api.domain.states import BatchState, PushState, RequestState, legal_moves
@@ -156,6 +157,14 @@ RULES = (
         "requests",
         "requests do not count their answers right",
         f"SELECT {_KEY} FROM request WHERE tries <> (SELECT coalesce(max(try), 0) FROM response WHERE request_id = request.id)",
+    ),
+    # ---------------------------------------------------------------- contents
+    Rule(
+        "contents",
+        "good answers were not kept as they came",
+        f"SELECT {_KEY} FROM response JOIN request ON request.id = request_id WHERE verdict = 'success' "
+        "AND NOT EXISTS (SELECT 1 FROM raw_response WHERE response_id = response.id) "
+        "AND (handed = 0 OR NOT EXISTS (SELECT 1 FROM session WHERE settings ->> 'keep_responses' = 0))",
     ),
     # ---------------------------------------------------------------- batches
     Rule(
@@ -342,7 +351,14 @@ def broken_rules(db: sqlite3.Connection, check: str) -> Iterator[str]:
     for rule in RULES:
         if rule.check != check:
             continue
-        names = [str(row[0]) for row in db.execute(rule.broken_by)]
-        if names:
-            more = " …" if len(names) > EXAMPLES else ""
-            yield f"{len(names):,} {rule.complaint}: {', '.join(names[:EXAMPLES])}{more}"
+        yield from complaint_of(rule.complaint, (str(row[0]) for row in db.execute(rule.broken_by)))
+
+
+def complaint_of(complaint: str, names: Iterable[str]) -> Iterator[str]:
+    """A line that says how many *names* there are, what is wrong with them, and some of them; none if there are none."""
+    rest = iter(names)
+    named = list(islice(rest, EXAMPLES))
+    number = len(named) + sum(1 for _ in rest)
+    if named:
+        more = " …" if number > EXAMPLES else ""
+        yield f"{number:,} {complaint}: {', '.join(named)}{more}"

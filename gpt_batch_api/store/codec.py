@@ -61,6 +61,13 @@ def unpack_payload(db: sqlite3.Connection, blob: bytes) -> bytes:
     return _MARK.sub(restored, body) if b"\x01" in body else body
 
 
+def unpack_without_media(blob: bytes) -> tuple[bytes, list[bytes]]:
+    """(the JSON body with an empty text in the place of each medium that is kept apart, the hashes of those media)."""
+    body = unpack(blob)
+    media = [bytes.fromhex(digest.decode()) for digest in _MARK.findall(body)]
+    return (_MARK.sub(b'""', body), media) if media else (body, [])
+
+
 def drop_unused_content(db: sqlite3.Connection) -> None:
     """Forget all media; for a wipe of the whole task, when no payload is left to need them."""
     db.execute("DELETE FROM content WHERE NOT EXISTS (SELECT 1 FROM payload)")

@@ -116,6 +116,17 @@ def test_a_store_of_the_first_schema_is_healthy_before_and_after_its_migration(
     assert check_of(diagnosis, "lengths").found == ("learnt from 8 answers",)
 
 
+def test_answers_that_were_not_to_be_kept_are_not_missed(quick: SandboxProcess, tasks: Path) -> None:
+    """Not even those of other runs: nobody knows which run let go of them. What waits for the task's code is."""
+    assert jobs.two_batches(tasks, quick.url, keep_responses=False) == 0
+    assert not query(tasks, "SELECT 1 FROM raw_response")
+    diagnosis = diagnose(tasks)
+    assert not_ok(diagnosis) == {}
+    assert check_of(diagnosis, "contents").found == ("8 payloads and 0 answers can be read",)
+    change(tasks, "UPDATE response SET handed = 0, task_verdict = NULL WHERE id = 3")
+    assert check_of(diagnose(tasks), "contents").found == ("1 good answers were not kept as they came: word-00002",)
+
+
 @pytest.mark.parametrize("job", [jobs.dedupe, jobs.retries, jobs.expiry, jobs.opinions, jobs.mixed])
 def test_a_job_of_any_kind_is_healthy_when_it_is_done(
     quick: SandboxProcess, tasks: Path, job: Callable[[Path, str], int]
@@ -289,6 +300,31 @@ DAMAGE = {
         "UPDATE settled SET true_cost_pico = true_cost_pico + 1",
         "counts",
         "1 sums of settled batches and direct groups are not the sums of them: batch",
+    ),
+    "an answer as it came": (
+        "DELETE FROM raw_response WHERE response_id = 1",
+        "contents",
+        "1 good answers were not kept as they came: word-00000",
+    ),
+    "all answers as they came": (
+        "DELETE FROM raw_response",
+        "contents",
+        "8 good answers were not kept as they came: word-00000, word-00001, word-00002 …",
+    ),
+    "what an answer says": (
+        "UPDATE raw_response SET body = substr(body, 1, length(body) - 1) WHERE response_id IN (2, 3)",
+        "contents",
+        "2 answers cannot be read as they came: word-00001, word-00002",
+    ),
+    "what a payload asks": (
+        "UPDATE payload SET body = CAST(x'00' || '{}' AS BLOB) WHERE request_id = 4",
+        "contents",
+        "1 payloads are not what was asked: word-00003",
+    ),
+    "the state of a sample": (
+        """UPDATE sample SET state = '{"half' WHERE id = 5""",
+        "contents",
+        "1 states of samples cannot be read: word-00004",
     ),
     "a request's state": (
         "UPDATE request SET state = 'lost' WHERE id = 1",

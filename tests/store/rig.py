@@ -14,7 +14,7 @@ from typing import Any
 from gpt_batch_api.domain.delivery import Delivered, Progress
 from gpt_batch_api.domain.hooks import Ended, ToHand
 from gpt_batch_api.domain.outcome import SUCCESS, Outcome, Usage, Verdict
-from gpt_batch_api.domain.request import Load, NewRequest, Prepared, RequestKey, ResponseSchema
+from gpt_batch_api.domain.request import Load, NewRequest, Prepared, RequestKey, ResponseSchema, hash_of_payload
 from gpt_batch_api.domain.states import BatchState, RequestState
 from gpt_batch_api.store import batches, ledger, outbox, pushes, requests, responses, samples, tasks, wipe
 from gpt_batch_api.store.batches import BatchRow, Report, Settlement
@@ -73,7 +73,7 @@ def new_request(
         key=RequestKey(sample_key, purpose, number),
         endpoint=CHAT,
         prepared=prepared,
-        payload_hash=hashlib.sha256(body).digest(),
+        payload_hash=hash_of_payload(body),
         meta=meta,
     )
 
