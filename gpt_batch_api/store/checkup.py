@@ -48,6 +48,8 @@ _SUMS_OF_SETTLED = (
     "coalesce(sum(used_output_allowance), 0), coalesce(max(longest_output_tokens), 0)"
 )
 _UNDER_WAY = "state IN ('pushing', 'remote', 'ended')"
+_FETCHED = "(state = 'ended' OR true_cost_pico IS NOT NULL)"
+"""The server has said what the batch's result files are, and they were, or will be, read."""
 _PRESENT = "NOT EXISTS (SELECT 1 FROM delivery WHERE generation <> (SELECT generation FROM task))"
 """No delivered row was taken back since, and no file is being replaced."""
 
@@ -57,6 +59,18 @@ def _differ(name: str, kept: str, true: str) -> str:
     return (
         f"SELECT DISTINCT {name} FROM (SELECT * FROM ({kept} EXCEPT {true}) UNION SELECT * FROM ({true} EXCEPT {kept}))"
     )
+
+
+def _differs_from_answers(column: str, table: str) -> str:
+    """Whether what a batch or group says that it cost and used is not the sum of its answers. Of wiped ones some are gone."""
+    kept = {"cost_pico": "true_cost_pico", "input_tokens": "used_input_tokens", "output_tokens": "used_output_tokens"}
+    sums = {
+        f"{table}.{total}": f"(SELECT coalesce(sum({one}), 0) FROM response WHERE {column} = {table}.id)"
+        for one, total in kept.items()
+    }
+    more = " OR ".join(f"{true} > {total}" for total, true in sums.items())
+    other = " OR ".join(f"{true} <> {total}" for total, true in sums.items())
+    return f"iif((SELECT epoch FROM task) = 1, {other}, {more})"
 
 
 _SHOWN = (
@@ -195,6 +209,14 @@ RULES = (
         "SELECT 'batch ' || id FROM batch WHERE state IN ('remote', 'ended', 'settled') AND NOT EXISTS "
         "(SELECT 1 FROM push WHERE batch_id = batch.id AND push.remote_id = batch.remote_id)",
     ),
+    Rule(
+        "batches",
+        "batches have files on the server that are not remembered",
+        "SELECT 'batch ' || batch_id FROM (SELECT batch_id, file_id FROM push WHERE file_id IS NOT NULL "
+        f"UNION ALL SELECT id, output_file_id FROM batch WHERE {_FETCHED} AND output_file_id IS NOT NULL "
+        f"UNION ALL SELECT id, error_file_id FROM batch WHERE {_FETCHED} AND error_file_id IS NOT NULL) AS used "
+        "WHERE NOT EXISTS (SELECT 1 FROM server_file WHERE server_file.file_id = used.file_id) GROUP BY batch_id",
+    ),
     # ---------------------------------------------------------------- money
     Rule(
         "money",
@@ -226,6 +248,25 @@ RULES = (
             "sum(cache_write_tokens), sum(reasoning_tokens) "
             "FROM response JOIN request ON request.id = request_id GROUP BY 1, 2, 3, 4, 5",
         ),
+    ),
+    Rule(
+        "money",
+        "batches or direct groups cost, or used, something else than their answers",
+        "SELECT DISTINCT name FROM (SELECT 'batch ' || id AS name, "
+        f"{_differs_from_answers('batch_id', 'batch')} AS differs FROM batch WHERE true_cost_pico IS NOT NULL UNION ALL "
+        f"SELECT 'direct group ' || id, {_differs_from_answers('group_id', 'direct_group')} FROM direct_group) WHERE differs",
+    ),
+    Rule(
+        "money",
+        "answers of one batch that used the same cost different amounts",  # a batch is settled with one price list
+        "SELECT 'batch ' || batch_id FROM (SELECT DISTINCT batch_id FROM response WHERE batch_id IS NOT NULL GROUP BY "
+        "batch_id, input_tokens, cached_tokens, cache_write_tokens, output_tokens HAVING min(cost_pico) <> max(cost_pico))",
+    ),
+    Rule(
+        "money",
+        "answers cost something, though they used nothing",
+        f"SELECT {_KEY} FROM response JOIN request ON request.id = request_id WHERE cost_pico > 0 "
+        "AND response.input_tokens + cached_tokens + cache_write_tokens + response.output_tokens = 0",
     ),
     Rule(
         "money",

@@ -378,6 +378,16 @@ DAMAGE = {
         "batches",
         "1 batches are on the server under an id that no push of theirs created: batch 1",
     ),
+    "files on the server": (
+        "DELETE FROM server_file",
+        "batches",
+        "2 batches have files on the server that are not remembered: batch 1, batch 2",
+    ),
+    "a result file on the server": (
+        "DELETE FROM server_file WHERE role = 'output' AND batch_id = 2",
+        "batches",
+        "1 batches have files on the server that are not remembered: batch 2",
+    ),
     "an account": (
         "UPDATE account SET spent_pico = spent_pico + 1",
         "money",
@@ -387,6 +397,21 @@ DAMAGE = {
         "UPDATE ledger SET spent_pico = spent_pico - 1 WHERE kind = 'settle' AND batch_id = 1",
         "money",
         "1 sums differ: what the ledger calls spent is not what all answers cost, and what has no answer to show for it",
+    ),
+    "costs of answers in two batches": (
+        "UPDATE response SET cost_pico = cost_pico + iif(id = 1, 3, -3) WHERE id IN (1, (SELECT max(id) FROM response))",
+        "money",
+        "2 batches or direct groups cost, or used, something else than their answers: batch 1, batch 2",
+    ),
+    "costs of equal answers": (
+        "UPDATE response SET output_tokens = 9, cost_pico = iif(id = 1, 7, 8) WHERE batch_id = 1",
+        "money",
+        "1 answers of one batch that used the same cost different amounts: batch 1",
+    ),
+    "a cost of nothing": (
+        "UPDATE response SET input_tokens = 0, output_tokens = 0, cached_tokens = 0, cache_write_tokens = 0 WHERE id = 2",
+        "money",
+        "1 answers cost something, though they used nothing: word-00001",
     ),
     "what it was for": (
         "UPDATE spending SET cost_pico = cost_pico + 1",
