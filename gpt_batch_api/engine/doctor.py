@@ -79,7 +79,8 @@ def _opened(store: Path, folder: Path) -> sqlite3.Connection:
     try:
         if db.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
             db.close()
-            copy = folder / f"copy_{store.name}"
+            copy = folder / "copy" / store.name  # by its own name, which stands in what is said of it
+            copy.parent.mkdir(exist_ok=True)
             shutil.copyfile(store, copy)
             with closing(Store.open(copy)):
                 pass
@@ -95,8 +96,8 @@ def _checks(
     db: sqlite3.Connection, task: TaskRow, place: Workplace, holder: str | None, folder: Path
 ) -> Iterator[Check]:
     yield _ok("store", "every page, row and index is sound")
-    yield _said("references", checkup.lost_references(db), fine="none points to nowhere")
-    yield _said("schema", checkup.is_ours(db, folder), fine=f"version {SCHEMA_VERSION}")
+    yield _said("references", checkup.lost_references(db), fine=["none points to nowhere"])
+    yield _said("schema", checkup.is_ours(db, folder), fine=[f"version {SCHEMA_VERSION}"])
     facts, read = _facts(db), {"contents": contents.unreadable(db), "rows": _unlike_delivered(db, task)}
     for name in checkup.CHECKS:
         yield _said(name, [*checkup.broken_rules(db, name), *read.get(name, ())], fine=facts[name])
@@ -110,20 +111,26 @@ def _checks(
     yield _lock(holder, db)
 
 
-def _facts(db: sqlite3.Connection) -> dict[str, str]:
+def _facts(db: sqlite3.Connection) -> dict[str, list[str]]:
     """What there is of each part, to be told where nothing is wrong with it."""
     taken = snapshot.take(db)
     states = [f"{load.requests:,} {state}" for state, load in taken.states.items() if load.requests]
     booked, learnt = taken.booked, lengths.learnt(db)
     return {
-        "counts": f"{count(taken.asked, 'request')} of {count(sum(taken.samples.values()), 'sample')}",
-        "requests": ", ".join(states) or "none",
-        "contents": f"{count(taken.asked, 'payload')} and {count(contents.count_kept(db), 'answer')} can be read",
-        "batches": f"{len(taken.active):,} under way, {taken.finished_batches:,} finished",
-        "money": f"{dollars(booked.spent_pico)} spent, {dollars(booked.reserved_pico)} reserved",
-        "lengths": f"learnt from {count(sum(kind.answers for kind in learnt.values()), 'answer')}",
-        "rows": f"{count(samples.count_rows(db), 'row')}, {taken.rows:,} delivered",
+        "counts": [f"{count(taken.asked, 'request')} of {count(sum(taken.samples.values()), 'sample')}"],
+        "requests": [", ".join(states) or "none"],
+        "contents": [f"{count(taken.asked, 'payload')} and {count(contents.count_kept(db), 'answer')} can be read"],
+        "batches": [f"{len(taken.active):,} under way, {taken.finished_batches:,} finished"],
+        "money": [f"{dollars(booked.spent_pico)} spent, {dollars(booked.reserved_pico)} reserved"],
+        "lengths": [f"learnt from {count(sum(kind.answers for kind in learnt.values()), 'answer')}"],
+        "rows": [f"{count(samples.count_rows(db), 'row')}, {taken.rows:,} delivered", *_without_rows(db)],
     }
+
+
+def _without_rows(db: sqlite3.Connection) -> Iterator[str]:
+    """No fault: a task need not make a row of each sample. But whoever expects one should know."""
+    if number := samples.count_succeeded_without_rows(db):
+        yield f"{count(number, 'sample')} succeeded without a row"
 
 
 def _unlike_delivered(db: sqlite3.Connection, task: TaskRow) -> Iterator[str]:
@@ -140,8 +147,8 @@ def _unlike_delivered(db: sqlite3.Connection, task: TaskRow) -> Iterator[str]:
             yield f"{part.file_name}: other rows were delivered than the store has (their checksum is another)"
 
 
-def _said(name: str, found: list[str], *, fine: str) -> Check:
-    return _wrong(name, found, CHANGED_OUTSIDE) if found else _ok(name, fine)
+def _said(name: str, found: list[str], *, fine: Sequence[str]) -> Check:
+    return _wrong(name, found, CHANGED_OUTSIDE) if found else _ok(name, *fine)
 
 
 def _ok(name: str, *found: str) -> Check:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -133,6 +134,15 @@ def test_a_job_of_any_kind_is_healthy_when_it_is_done(
 ) -> None:
     assert job(tasks, quick.url) == 0
     assert not_ok(diagnose(tasks)) == {}
+
+
+def test_samples_that_succeeded_without_a_row_are_told_and_no_fault(quick: SandboxProcess, tasks: Path) -> None:
+    """A task need not make a row of each sample."""
+    assert jobs.run_toy(jobs.PairsTask, tasks, quick.url) == 0
+    diagnosis = diagnose(tasks)
+    assert not_ok(diagnosis) == {}
+    assert check_of(diagnosis, "rows").found == ("3 rows, 3 delivered", "1 sample succeeded without a row")
+    assert "                          1 sample succeeded without a row" in health_lines(diagnosis)
 
 
 def test_a_new_store_is_healthy(tasks: Path) -> None:
@@ -605,11 +615,22 @@ def test_pages_that_are_overwritten_are_named(done: Path) -> None:
     assert check_of(diagnosis, "store").health is Health.WRONG
 
 
+def test_pages_that_nothing_uses_any_more_are_a_line_each(done: Path) -> None:
+    """Without the heading that SQLite puts above them."""
+    with closing(sqlite3.connect(done / "toy_state.db")) as db:
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute("DELETE FROM sqlite_schema WHERE name IN ('event', 'event_kind')")
+        db.commit()
+    found = check_of(diagnose(done), "store").found
+    assert len(found) > 1
+    assert all(re.match(r"Page \d+", text) for text in found)
+    assert len(health_lines(diagnose(done))) == 1 + len(found) + 1 + 1  # the verdict, what mends it, the lock
+
+
 def test_a_store_of_a_newer_version_is_named(done: Path) -> None:
     query(done, "PRAGMA user_version = 99")
     (text,) = check_of(diagnose(done), "store").found
-    assert "written by a newer gpt_batch_api (schema 99" in text
-    assert "toy_state.db" in text
+    assert text.startswith("The store toy_state.db was written by a newer gpt_batch_api (schema 99")
 
 
 def test_something_else_than_a_store_is_named(tasks: Path) -> None:
