@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from gpt_batch_api.cli.options import add_settings, make_parser, settings_from_args, settings_from_config
 from gpt_batch_api.domain.clock import SystemClock
-from gpt_batch_api.domain.ending import Ending, Over
+from gpt_batch_api.domain.ending import STOPPED_AT_ONCE, Ending, Over
 from gpt_batch_api.domain.errors import GPTBatchError, InternalError, SafetyStop, UserError
 from gpt_batch_api.domain.events import Event, RunBegan
 from gpt_batch_api.domain.request import GPTRequest
@@ -438,6 +438,6 @@ def exit_code(call: Any) -> int:
             sys.stderr.write(f"error: {error}\n")
         return 1
     except KeyboardInterrupt:
-        logger.info("Stopped at once. Nothing committed is lost; the same command continues.")
+        logger.info(STOPPED_AT_ONCE)
         return 130
     return code

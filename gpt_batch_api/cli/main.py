@@ -14,6 +14,7 @@ from typing import Protocol, cast
 
 from gpt_batch_api import __version__
 from gpt_batch_api.cli import options
+from gpt_batch_api.domain.ending import STOPPED_AT_ONCE
 from gpt_batch_api.domain.errors import GPTBatchError, InternalError
 
 COMMANDS = {
@@ -30,6 +31,9 @@ COMMANDS = {
     "completion": "print a script that lets bash, zsh or fish complete all commands and flags",
     "sandbox": "run a local server that speaks the provider's API: made-up answers, no cost, bad weather on demand",
 }
+
+_WORKING = ("run", "reprocess", "wipe")
+"""Commands that change a task. Whoever breaks off another one has only looked, and needs no word about it."""
 
 
 class Command(Protocol):
@@ -61,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except KeyboardInterrupt:
+        if argv[:1] and argv[0] in _WORKING:
+            print(STOPPED_AT_ONCE, file=sys.stderr)
         return 130
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+STOPPED_AT_ONCE = "Stopped at once. Nothing committed is lost; the same command continues."
+"""What a command that works says after it was broken off."""
+
 
 class Ending(StrEnum):
     DONE = "done"

@@ -14,6 +14,8 @@ import pytest
 
 from gpt_batch_api import __version__
 from gpt_batch_api.cli.main import COMMANDS, main
+from gpt_batch_api.domain.ending import STOPPED_AT_ONCE
+from gpt_batch_api.store.connection import Store
 from tests.cli.rig import ROOT, command
 from tests.toy import ToyTask
 
@@ -62,13 +64,45 @@ def test_a_task_that_is_not_there_is_one_line_and_exit_1(name: str, tmp_path: Pa
 @pytest.mark.parametrize("name", ["inspect", "export", "wipe"])
 def test_a_store_without_a_task_is_one_line_and_exit_1(name: str, tmp_path: Path, tasks: Path) -> None:
     """As it is for a moment when a run begins."""
-    from gpt_batch_api.store.connection import Store
-
     Store.open(ToyTask(task_dir=tasks).workplace.store).close()
     more = {"export": ["out.csv"], "wipe": ["requests"]}.get(name, [])
     done = command(name, *more, folder=tmp_path)
     assert done.returncode == 1
     assert "has not begun" in done.stderr
+
+
+def test_a_run_that_is_broken_off_says_that_nothing_is_lost(tmp_path: Path) -> None:
+    """Here it is broken off while it reads its prompt, which a pipe holds up."""
+    (tmp_path / "in.csv").write_text("text\nx\n")
+    os.mkfifo(tmp_path / "prompt.txt")
+    words = ("run", "in.csv", "--output", "out.csv", "--model", "gpt-4o-mini", "--prompt_file", "prompt.txt")
+    with started(*words, folder=tmp_path) as process, (tmp_path / "prompt.txt").open("w"):  # waits until it is read
+        process.send_signal(signal.SIGINT)
+        shown = process.communicate(timeout=60)
+    assert (process.returncode, *shown) == (130, "", f"{STOPPED_AT_ONCE}\n")
+
+
+def test_a_look_that_is_broken_off_says_nothing(tmp_path: Path, tasks: Path) -> None:
+    Store.open(ToyTask(task_dir=tasks).workplace.store).close()
+    with started("watch", "--json", folder=tmp_path) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60)[1] == ""
+    assert process.returncode == 130
+
+
+def started(*words: str, folder: Path) -> subprocess.Popen[str]:
+    """`gpt-batch-api` in *folder*, as it goes on."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "gpt_batch_api", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_the_sandbox_tells_a_person_how_to_use_it(tmp_path: Path) -> None:
