@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import sys
 from typing import ClassVar, TextIO
 
@@ -47,16 +49,40 @@ class ColorFormatter(logging.Formatter):
         return f"{color}{text}{_RESET}" if color else text
 
 
+class _LineHandler(logging.StreamHandler[TextIO]):
+    """Writes to a stream for as long as somebody reads it. After that all that goes there is silent: what logs goes on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        error = sys.exception()
+        if not isinstance(error, OSError) or error.errno not in (errno.EPIPE, errno.EIO):
+            super().handleError(record)
+            return
+        self.addFilter(lambda record: False)
+        _silence(self.stream)
+
+
+def _silence(stream: TextIO) -> None:
+    """Let what is written to *stream* go nowhere; also what stands in its buffer, and would be missed at the very end."""
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError):  # it is no file of the system
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
 def configure_logging(level: int | str = logging.INFO, *, stream: TextIO | None = None) -> logging.Handler:
     """Send log records of *level* and above to *stream* (standard output), coloured on a terminal.
 
-    Replaces handlers that an earlier call made; those of others stay. Returns the handler.
+    Replaces handlers that an earlier call made; those of others stay. When nobody reads the stream any more (`| head`, a
+    terminal that was closed), all that goes there is silent from then on. Returns the handler.
     """
     stream = stream or sys.stdout
     root = logging.getLogger()
     for old in [handler for handler in root.handlers if isinstance(handler.formatter, ColorFormatter)]:
         root.removeHandler(old)
-    handler = logging.StreamHandler(stream)
+    handler = _LineHandler(stream)
     handler.setFormatter(ColorFormatter(color=wants_color(stream)))
     root.addHandler(handler)
     root.setLevel(level)

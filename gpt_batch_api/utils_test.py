@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -86,3 +91,39 @@ def test_the_level_can_be_chosen() -> None:
     logging.getLogger("gpt_batch_api").warning("loud")
     assert "quiet" not in stream.getvalue()
     assert "loud" in stream.getvalue()
+
+
+SCRIPT = """
+import logging, sys
+from gpt_batch_api.utils import configure_logging
+configure_logging()
+logging.info("first")
+sys.stdin.read()
+for number in range(3):
+    logging.info("unread")
+    print("unread too", flush=True)
+"""
+
+
+@pytest.mark.parametrize("opened", [os.pipe, pty.openpty], ids=["a pipe", "a terminal"])
+def test_a_script_goes_on_in_silence_when_nobody_reads_its_log(opened: Callable[[], tuple[int, int]]) -> None:
+    reader, writer = opened()
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        stdin=subprocess.PIPE,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    os.close(writer)
+    with os.fdopen(reader, "rb", buffering=0) as log:
+        assert b"first" in log.read(100)
+    assert process.communicate(timeout=60)[1] == b""
+    assert process.returncode == 0
+
+
+def test_other_trouble_of_the_log_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    handler = configure_logging(stream=io.StringIO())
+    handler.handle(logging.LogRecord("test", logging.INFO, __file__, 1, "%d", ("no number",), None))
+    assert "a real number is required" in capsys.readouterr().err

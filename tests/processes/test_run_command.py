@@ -411,6 +411,25 @@ class TestKilled:
         assert not list(alone.folder.glob("out*.tmp"))
 
 
+def test_a_run_whose_log_nobody_reads_any_more_goes_on_to_its_end(shell: Shell) -> None:
+    """As in `gpt-batch-api run … | head -1`."""
+    shell.reviews(20)
+    with subprocess.Popen(
+        shell.line("--max_batch_requests", "2", "--min_batch_requests", "1"),
+        cwd=shell.folder,
+        env=environment(shell.server),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+    assert {row["status"] for row in shell.rows()} == {"ok"}
+
+
 def test_the_server_is_the_users_own_choice(shell: Shell) -> None:
     """Without --sandbox and without a key nothing is made up."""
     shell.reviews(1)
