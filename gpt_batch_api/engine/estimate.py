@@ -33,7 +33,7 @@ def estimate_stored(path: Path, settings: Settings, *, now: float) -> Estimate |
     Another process may be working on it. Raises StoreError, SettingError.
     """
     with reading(path) as db:
-        if tasks.load_task(db) is None:
+        if not tasks.has_begun(db):
             return None
         db.execute("BEGIN")
         return estimate(db, settings, now=now, generator_asked=False)

@@ -6,8 +6,10 @@ import json
 import os
 import pty
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,36 @@ def test_a_store_without_a_task_is_one_line_and_exit_1(name: str, tmp_path: Path
     done = command(name, *more, folder=tmp_path)
     assert done.returncode == 1
     assert "has not begun" in done.stderr
+
+
+@pytest.mark.parametrize("pragmas", [(), ("application_id = 1733313089", "journal_mode = WAL")], ids=["empty", "ours"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["status"],
+        ["watch", "--once"],
+        ["estimate"],
+        ["doctor"],
+        ["inspect"],
+        ["export", "out.csv"],
+        ["wipe", "requests"],
+        ["wipe", "task", "--json", "--yes"],
+    ],
+    ids=" ".join,
+)
+def test_a_store_that_is_just_being_made_is_no_trouble_for_who_looks(
+    words: list[str], pragmas: tuple[str, ...], tmp_path: Path, tasks: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It has no tables for a moment."""
+    with closing(sqlite3.connect(tasks / "toy_state.db")) as db:
+        for pragma in pragmas:
+            db.execute(f"PRAGMA {pragma}")
+        exit_code = main([*words, "--task_dir", str(tasks)])
+    told = capsys.readouterr()
+    assert exit_code == (1 if words[0] in ("inspect", "export", "wipe") else 0)
+    assert len(told.err.splitlines()) == exit_code
+    assert exit_code == 0 or "has not begun" in told.err
+    assert not (tmp_path / "out.csv").exists()
 
 
 def test_a_run_that_is_broken_off_says_that_nothing_is_lost(tmp_path: Path) -> None:
