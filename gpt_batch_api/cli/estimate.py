@@ -6,7 +6,13 @@ import argparse
 import time
 
 from gpt_batch_api.cli.options import add_chosen_settings, settings_from_args
-from gpt_batch_api.cli.tasks import add_task_arguments, print_documents, workplaces
+from gpt_batch_api.cli.tasks import (
+    add_task_arguments,
+    look_at_each,
+    not_begun_document,
+    not_begun_line,
+    print_documents,
+)
 
 _SETTINGS: dict[str, tuple[str, ...]] = {"limits": (), "costs": (), "extra": ("price_file", "strict_budget")}
 """What an estimate depends on: groups of settings, all of a group or those named."""
@@ -26,15 +32,14 @@ def run(arguments: argparse.Namespace) -> int:
     from gpt_batch_api.monitor.estimates import estimate_document, estimate_lines
 
     settings = settings_from_args(arguments, ignore=("task_dir", "task_prefix"))
-    documents = []
-    for workplace in workplaces(arguments):
-        found = estimate_stored(workplace.store, settings, now=time.time())
-        if found is None:
-            continue
-        if arguments.json:
-            documents.append(estimate_document(found, prefix=workplace.prefix))
-        else:
-            print("\n".join(estimate_lines(found, prefix=workplace.prefix)))
+    looks = look_at_each(arguments, lambda place: estimate_stored(place.store, settings, now=time.time()))
     if arguments.json:
+        documents = [
+            not_begun_document(place) if found is None else estimate_document(found, prefix=place.prefix)
+            for place, found in looks.found
+        ]
         print_documents(documents, arguments)
-    return 0
+        return looks.exit_code
+    for place, found in looks.found:
+        print(not_begun_line(place) if found is None else "\n".join(estimate_lines(found, prefix=place.prefix)))
+    return looks.exit_code

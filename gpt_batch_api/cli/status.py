@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from gpt_batch_api.cli.tasks import add_task_arguments, print_documents, workplaces
+from gpt_batch_api.cli.tasks import (
+    add_task_arguments,
+    look_at_each,
+    not_begun_document,
+    not_begun_line,
+    print_documents,
+)
+from gpt_batch_api.domain.workplace import Workplace
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,19 +25,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     import time
 
-    from gpt_batch_api.monitor.facts import facts_of, settings_of
+    from gpt_batch_api.monitor.facts import Facts, facts_of, settings_of
     from gpt_batch_api.monitor.report import status_document, status_lines, total_line
     from gpt_batch_api.store.snapshot import take_from
 
-    snapshots = [
-        (place.prefix, taken) for place in workplaces(arguments) if (taken := take_from(place.store)) is not None
-    ]
-    found = [(prefix, facts_of(taken, settings=settings_of(taken), now=time.time())) for prefix, taken in snapshots]
+    def look(place: Workplace) -> Facts | None:
+        taken = take_from(place.store)
+        return None if taken is None else facts_of(taken, settings=settings_of(taken), now=time.time())
+
+    looks = look_at_each(arguments, look)
     if arguments.json:
-        print_documents([status_document(facts, prefix=prefix) for prefix, facts in found], arguments)
-        return 0
-    for prefix, facts in found:
-        print("\n".join(status_lines(facts, prefix=prefix)))
-    if len(found) > 1:
-        print(total_line([taken for _, taken in snapshots]))
-    return 0
+        documents = [
+            not_begun_document(place) if facts is None else status_document(facts, prefix=place.prefix)
+            for place, facts in looks.found
+        ]
+        print_documents(documents, arguments)
+        return looks.exit_code
+    for place, facts in looks.found:
+        print(not_begun_line(place) if facts is None else "\n".join(status_lines(facts, prefix=place.prefix)))
+    snapshots = [facts.snapshot for _, facts in looks.found if facts is not None]
+    if len(snapshots) > 1:
+        print(total_line(snapshots))
+    return looks.exit_code

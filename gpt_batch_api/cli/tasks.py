@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from gpt_batch_api.domain.errors import UserError
 from gpt_batch_api.domain.workplace import Workplace
 
 if TYPE_CHECKING:
     import sqlite3
+
+T = TypeVar("T")
 
 
 def add_task_arguments(parser: argparse.ArgumentParser, *, one: bool = False) -> None:
@@ -50,6 +54,32 @@ def one_workplace(arguments: argparse.Namespace) -> Workplace:
     return found[0]
 
 
+@dataclass(frozen=True)
+class Looks(Generic[T]):
+    """What was found of each task that could be read; the exit code is 1 if there are others."""
+
+    found: Sequence[tuple[Workplace, T]]
+    exit_code: int
+
+
+def look_at_each(arguments: argparse.Namespace, look: Callable[[Workplace], T]) -> Looks[T]:
+    """Have a *look* at each task that is meant.
+
+    One of a folder that cannot be read is told in a line on standard error, and hides none of the others. Raises UserError
+    if it was named.
+    """
+    found, exit_code = [], 0
+    for place in workplaces(arguments):
+        try:
+            found.append((place, look(place)))
+        except UserError as error:
+            if arguments.task_prefix is not None:
+                raise
+            print(f"error: task {place.prefix}: {error}", file=sys.stderr)
+            exit_code = 1
+    return Looks(found, exit_code)
+
+
 @contextmanager
 def looked_at(place: Workplace) -> Iterator[sqlite3.Connection]:
     """The store of a task at one moment, to be read while somebody may be writing. Raises UserError if it is empty."""
@@ -63,6 +93,16 @@ def looked_at(place: Workplace) -> Iterator[sqlite3.Connection]:
         yield db
 
 
+def not_begun_line(place: Workplace) -> str:
+    """A task of which only the files are there, for people."""
+    return f"Task {place.prefix}: not begun"
+
+
+def not_begun_document(place: Workplace) -> dict[str, Any]:
+    """The same for scripts."""
+    return {"task": place.prefix, "begun": False}
+
+
 def print_documents(documents: Sequence[dict[str, Any]], arguments: argparse.Namespace) -> None:
     """Print one document if one task was named, else a list of them."""
-    print(json.dumps(documents[0] if arguments.task_prefix and documents else documents, indent=2))
+    print(json.dumps(documents if arguments.task_prefix is None else documents[0], indent=2))

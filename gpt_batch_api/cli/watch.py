@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gpt_batch_api.cli.tasks import add_task_arguments, workplaces
+from gpt_batch_api.cli.tasks import add_task_arguments, look_at_each
 from gpt_batch_api.domain.workplace import Workplace
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ LINE_S = 60.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "Only reads; a run is never disturbed. Ends by itself when all is done. Exit code: 0, or 130 after Ctrl+C, which "
-        "ends the watching only."
+        "Only reads; a run is never disturbed. Ends by itself when all is done. Exit code: 0, 1 if a task cannot be "
+        "read, or 130 after Ctrl+C, which ends the watching only."
     )
     add_task_arguments(parser)
     parser.add_argument(
@@ -40,17 +40,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    watched = [_Watched(workplace) for workplace in workplaces(arguments)]
     show, interval_s = _way_to_show(arguments)
     interval_s = arguments.interval or interval_s
+    looked_s = time.monotonic()
+    looks = look_at_each(arguments, _begin)
+    watched = [task for _, task in looks.found]
     while True:
-        due_s = time.monotonic() + interval_s
+        show(watched)
+        if arguments.once or not watched or (not arguments.follow and all(task.is_over for task in watched)):
+            return looks.exit_code
+        time.sleep(max(0.0, looked_s + interval_s - time.monotonic()))
+        looked_s = time.monotonic()
         for task in watched:
             task.look()
-        show(watched)
-        if arguments.once or (not arguments.follow and all(task.is_over for task in watched)):
-            return 0
-        time.sleep(max(0.0, due_s - time.monotonic()))
 
 
 Show = Callable[[Sequence["_Watched"]], None]
@@ -72,6 +74,13 @@ def _seconds(text: str) -> float:
     if not 0.1 <= seconds < 1e6:
         raise argparse.ArgumentTypeError(f"{text} must be at least 0.1")
     return seconds
+
+
+def _begin(workplace: Workplace) -> _Watched:
+    """A first look at a task."""
+    task = _Watched(workplace)
+    task.look()
+    return task
 
 
 class _Watched:

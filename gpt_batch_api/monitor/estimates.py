@@ -25,6 +25,7 @@ def estimate_document(found: Estimate, *, prefix: str) -> dict[str, Any]:
     expected_s, most_s = _batch_times(found)
     return {
         "task": prefix,
+        "begun": True,
         "generator_asked": found.generator_asked,
         "confidence": CONFIDENCE,
         "learnt_from": rest.finished,

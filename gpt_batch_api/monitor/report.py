@@ -52,6 +52,7 @@ def status_document(facts: Facts, *, prefix: str) -> dict[str, Any]:
     booked, answered = snapshot.booked, snapshot.answered
     return {
         "task": prefix,
+        "begun": True,
         "kind": snapshot.task.kind,
         "complete": snapshot.task.complete,
         "wiping": snapshot.task.wiping,

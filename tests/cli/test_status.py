@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
+import pytest
+
+from gpt_batch_api.cli.main import main
+from gpt_batch_api.store.connection import Store
 from gpt_batch_api.task_manager import Result, Sample
 from tests.cli.rig import command, document
 from tests.toy import ToyTask, books, sandbox, settings_for
@@ -67,3 +73,35 @@ def test_all_tasks_of_a_folder_are_summed_up(tmp_path: Path, tasks: Path) -> Non
     assert last.startswith("2 tasks, 0 complete; 2 batches on the server; $0.00 spent, $")
     assert len(document(command("status", "--json", folder=tmp_path))) == 2
     assert books(tasks, "one").reserved > 0
+
+
+@pytest.mark.parametrize("name", ["status", "estimate"])
+def test_a_task_that_has_not_begun_is_told_so(name: str, tmp_path: Path, tasks: Path) -> None:
+    Store.open(tasks / "new_state.db").close()
+    named = ("--task_prefix", "new")
+    assert command(name, *named, folder=tmp_path).stdout == command(name, folder=tmp_path).stdout
+    assert command(name, *named, folder=tmp_path).stdout == "Task new: not begun\n"
+    assert document(command(name, *named, "--json", folder=tmp_path)) == {"task": "new", "begun": False}
+    assert document(command(name, "--json", folder=tmp_path)) == [{"task": "new", "begun": False}]
+
+
+@pytest.mark.parametrize("words", [["status"], ["estimate"], ["watch", "--once"]], ids=" ".join)
+def test_a_store_that_cannot_be_read_hides_none_of_the_others(
+    words: list[str], tasks: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Store.open(tasks / "good_state.db").close()
+    Store.open(tasks / "later_state.db").close()
+    with closing(sqlite3.connect(tasks / "later_state.db")) as db:
+        db.execute("PRAGMA user_version = 99")
+    here = ("--task_dir", str(tasks))
+    assert main([*words, *here]) == 1
+    shown = capsys.readouterr()
+    assert "good: not begun" in shown.out
+    assert shown.err.startswith("error: task later: The store later_state.db has schema 99")
+    assert len(shown.err.splitlines()) == 1
+    assert main([*words, *here, "--json"]) == 1
+    assert "good" in (shown := capsys.readouterr()).out
+    assert "later" not in shown.out
+    assert main([*words, *here, "--task_prefix", "later", "--json"]) == 1
+    assert (shown := capsys.readouterr()).out == ""
+    assert shown.err.startswith("error: The store later_state.db has schema 99")
