@@ -4,7 +4,7 @@ It is an ordinary task: each row is a sample, known by its key, with one request
 holds for it, and every command on tasks works on it. Its own output, `<prefix>_output.jsonl`, grows in the order of the
 answers while it runs; `results` gives them in the order of the rows, read from the store a page at a time.
 
-The input is read once before anything is done, so that whatever is wrong with it costs nothing; then again to ask, and
+The input is read once before anything is done, so that whatever is wrong with it costs and leaves nothing; then again to ask, and
 again for the results. What can be read only once (a generator) is kept on disk as it passes.
 """
 
@@ -21,7 +21,8 @@ from typing import Any
 from gpt_batch_api.domain.errors import SettingError, UserError
 from gpt_batch_api.domain.outcome import Usage
 from gpt_batch_api.domain.states import RequestState
-from gpt_batch_api.endpoints.base import read_json
+from gpt_batch_api.endpoints.base import get_endpoint, read_json
+from gpt_batch_api.engine.session import load_catalogue
 from gpt_batch_api.store.snapshot import take_from
 from gpt_batch_api.store.standings import Standing, look_up, payload_of
 from gpt_batch_api.tables.result import Failure, RowResult
@@ -49,6 +50,7 @@ class TableTask(TaskManager):
         self._question = selection.question
         self._spool: Spool | None = None
         self._passing: Iterator[Keyed] | None = None
+        self._moved: _Moved | None = None
 
     # ------------------------------------------------------------ the task
 
@@ -62,6 +64,15 @@ class TableTask(TaskManager):
 
     def validate(self) -> None:
         self._refuse_another_question()
+        moved, self._moved = self._moved, None
+        if moved is not None:
+            moved.warn()
+
+    def _check_input(self) -> None:
+        self.metadata()
+        if self.settings.task.run and not self.settings.extra.reprocess:
+            get_endpoint(self.settings.general.endpoint)
+            load_catalogue(self.settings).prices(str(self.settings.script.model))
         source = self._selection.source
         if self._question.columns == ():
             there = "" if source.columns is None else f" There are: {', '.join(source.columns)}."
@@ -69,10 +80,8 @@ class TableTask(TaskManager):
                 f"The prompt names no column, so that all rows would ask the same.{there} A column is written {{name}}."
             )
         if source.repeatable:
-            moved = _Moved(self.workplace.store) if self._may_have_moved else None
-            self._selection.check(moved.note if moved else lambda key: None)
-            if moved:
-                moved.warn()
+            self._moved = _Moved(self.workplace.store) if self._may_have_moved else None
+            self._selection.check(self._moved.note if self._moved else lambda key: None)
 
     def generate_requests(self) -> Iterable[GPTRequest]:
         self._passing = self._selection.rows()

@@ -181,6 +181,7 @@ class TaskManager:
         if self.settings.extra.reprocess:
             from gpt_batch_api.cli.reprocess import show_and_apply
 
+            self._check_input()
             return show_and_apply(self, Selection(), tell=logger.info)
         if self._only_looks:
             result = self._look()
@@ -299,12 +300,16 @@ class TaskManager:
         for line in self._told(result, lines):
             logger.info("%s", line)
 
+    def _check_input(self) -> None:
+        """Raise UserError for whatever can be seen to be wrong before the task has a store."""
+
     async def _run(self, interruption: Interruption, tracker: Listener) -> RunResult:
         from gpt_batch_api.engine.dry import run_dry, run_estimate
         from gpt_batch_api.engine.session import Seams, run_task
         from gpt_batch_api.monitor.run_view import RunView
 
         self._began = False
+        self._check_input()
         dry, estimates = self.settings.general.dryrun, self.settings.extra.estimate
         run = run_estimate if estimates else run_dry if dry else run_task
         prefix = "(estimate) " if estimates else "(dry run) " if dry else ""

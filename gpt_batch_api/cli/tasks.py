@@ -46,12 +46,25 @@ def workplaces(arguments: argparse.Namespace) -> Iterator[Workplace]:
 
 
 def one_workplace(arguments: argparse.Namespace) -> Workplace:
-    """The task that is meant. Raises UserError if there is none, or if it could be several."""
+    """The task that is meant; in a folder the only one that has begun. Raises UserError if it could be none or several."""
     found = list(workplaces(arguments))
+    found = found if len(found) == 1 else [place for place in found if _may_have_begun(place)] or found
     if len(found) > 1:
         names = ", ".join(place.prefix for place in found)
         raise UserError(f"There are several tasks in {arguments.task_dir}. Say which with --task_prefix: {names}.")
     return found[0]
+
+
+def _may_have_begun(place: Workplace) -> bool:
+    """Whether there is a task, or something that cannot be read."""
+    from gpt_batch_api.store.connection import reading
+    from gpt_batch_api.store.tasks import has_begun
+
+    try:
+        with reading(place.store) as db:
+            return has_begun(db)
+    except UserError:
+        return True
 
 
 @dataclass(frozen=True)

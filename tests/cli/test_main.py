@@ -17,9 +17,10 @@ import pytest
 from gpt_batch_api import __version__
 from gpt_batch_api.cli.main import COMMANDS, main
 from gpt_batch_api.domain.ending import STOPPED_AT_ONCE
+from gpt_batch_api.sandbox.child import SandboxProcess
 from gpt_batch_api.store.connection import Store
 from tests.cli.rig import ROOT, command
-from tests.toy import ToyTask
+from tests.toy import ToyTask, settings_for
 
 
 def test_without_a_command_all_are_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,6 +72,19 @@ def test_a_store_without_a_task_is_one_line_and_exit_1(name: str, tmp_path: Path
     done = command(name, *more, folder=tmp_path)
     assert done.returncode == 1
     assert "has not begun" in done.stderr
+
+
+def test_the_only_task_that_has_begun_needs_no_name(
+    server: SandboxProcess, tasks: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Store.open(tasks / "a_state.db").close()
+    here = ("--task_dir", str(tasks))
+    ToyTask(settings_for(server, tasks)).run()
+    assert main(["inspect", *here, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["task"] == "toy"
+    (tasks / "damaged_state.db").write_bytes(b"no store" * 1000)
+    assert main(["inspect", *here]) == 1
+    assert "Say which with --task_prefix: damaged, toy." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("pragmas", [(), ("application_id = 1733313089", "journal_mode = WAL")], ids=["empty", "ours"])

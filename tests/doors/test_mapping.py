@@ -229,7 +229,7 @@ class TestInput:
         """Also if the second one is far behind what is taken in at first."""
         with pytest.raises(UserError, match="The key 'i1' occurs twice in the list of items: item 2 and item 401"):
             job.map([*items(400), items(3)[1]], key="id", max_batch_requests=10)
-        assert job.asked() == 0
+        assert not list(job.folder.iterdir())
 
     def test_conditions_and_limits_choose(self, job: Job) -> None:
         results = job.map(items(30), where='"1" in text', limit=4)
@@ -241,12 +241,12 @@ class TestInput:
         path.write_text("".join(json.dumps(item) + "\n" for item in items(3)))
         assert [result.item["id"] for result in job.map(path)] == ["i0", "i1", "i2"]
 
-    def test_a_broken_file_costs_nothing(self, job: Job, tmp_path: Path) -> None:
+    def test_a_broken_file_costs_nothing_and_leaves_nothing(self, job: Job, tmp_path: Path) -> None:
         path = tmp_path / "in.jsonl"
         path.write_text('{"text": "a"}\n' * 400 + "{broken\n")
         with pytest.raises(UserError, match="line 401, is no JSON"):
             job.map(path, max_batch_requests=10)
-        assert job.asked() == 0
+        assert not list(job.folder.iterdir())
 
     def test_a_generator_is_not_held_in_memory(self, job: Job) -> None:
         """It is pulled as the job goes on: what lies ahead of the first batch has not been made."""

@@ -299,6 +299,7 @@ class TestMistakes:
             (["--endpoint", "/v1/responses"], "only /v1/chat/completions is supported"),
             (["--limit", "-1"], "limit is -1"),
             (["--temperature", "7"], "temperature is 7"),
+            (["--model", "gpt-99"], "Model 'gpt-99' is not in the price lists"),
             (["--encoding", "ascii"], "line 3 (byte 0xc3) is not ascii"),
         ],
     )
@@ -309,7 +310,15 @@ class TestMistakes:
         assert message in done.stderr
         assert len(done.stderr.splitlines()) == 1
         assert done.stdout == ""
-        assert not list(shell.folder.glob("tasks/*_batch*"))
+        assert not list(shell.folder.glob("tasks/*"))
+
+    def test_a_broken_table_leaves_nothing_behind(self, shell: Shell) -> None:
+        """Not even the sandbox of its own."""
+        (shell.folder / "in.csv").write_text('id,text\n1,x\n2,"y\n')
+        done = shell.run("--sandbox")
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: ")
+        assert not list(shell.folder.glob("tasks/*"))
 
     def test_without_a_model(self, shell: Shell) -> None:
         shell.reviews(1)
@@ -324,7 +333,7 @@ class TestMistakes:
         done = shell.run("--key", "id")
         assert done.returncode == 1
         assert "The key '1' occurs twice in in.csv: line 2 and line 4" in done.stderr
-        assert shell.asked() == 0
+        assert not list(shell.folder.glob("tasks/*"))
 
 
 def wait_for(condition: Any, process: subprocess.Popen[bytes]) -> None:
