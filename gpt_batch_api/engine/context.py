@@ -169,9 +169,7 @@ class Context:
 
     @cached_property
     def estimator(self) -> TokenEstimator:
-        from gpt_batch_api.domain.events import Advice
-
-        return TokenEstimator(warn=lambda text: self.tell(Advice(text=text)))
+        return TokenEstimator()
 
     @property
     def forecast(self) -> Forecast:

@@ -152,6 +152,7 @@ class Intake:
         shape, body = arrived.shape, arrived.body
         assert shape is not None
         assert body is not None
+        self._context.catalogue.prices(shape.model)  # raises if there are none; nothing else matters then
         count = self._context.estimator.count(endpoint=self._endpoint.path, body=shape.body)
         for note in count.notes:
             self._guessed(arrived.request.key, note)

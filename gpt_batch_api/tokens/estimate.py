@@ -8,7 +8,7 @@ money is booked by the usage that the server reports.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from gpt_batch_api.tokens.count import Count, Sureness, guess
@@ -26,14 +26,9 @@ _CHARS_PER_TOKEN = 4
 class TokenEstimator:
     """Counts prompts. Hold one and use it for all requests; threads may share it."""
 
-    def __init__(self, *, warn: Callable[[str], None] | None = None) -> None:
-        """*warn* is told once about each model whose family is unknown."""
-        self._warn = warn
-        self._warned: set[str] = set()
-
     def count(self, *, endpoint: str, body: Mapping[str, Any]) -> Count:
         """Tokens of the prompt of *body*, sent to *endpoint* (a path like `/v1/chat/completions`)."""
-        model = self._resolve(body.get("model") if isinstance(body, Mapping) else None)
+        model = _model(body.get("model") if isinstance(body, Mapping) else None)
         try:
             counted = _count_body(endpoint, body, model=model)
         except Exception:  # a body may be anything at all; the promise is an answer
@@ -42,15 +37,11 @@ class TokenEstimator:
 
     def count_text(self, text: str, *, model: str) -> int:
         """Tokens of *text* alone, as *model* reads it."""
-        return self._resolve(model).n(text)
+        return _model(model).n(text)
 
-    def _resolve(self, name: Any) -> Model:
-        model = resolve(name if isinstance(name, str) else "")
-        if not model.known and model.name not in self._warned:
-            self._warned.add(model.name)
-            if self._warn is not None:
-                self._warn(f"{_unknown(model)}: its tokens are counted like those of {model.family}.")
-        return model
+
+def _model(name: Any) -> Model:
+    return resolve(name if isinstance(name, str) else "")
 
 
 def _count_body(endpoint: str, body: Mapping[str, Any], *, model: Model) -> Count:
@@ -69,11 +60,8 @@ def _count_body(endpoint: str, body: Mapping[str, Any], *, model: Model) -> Coun
 def _doubts(model: Model) -> Count:
     if model.known:
         return guess(0, f"model {model.name!r}: its own encoding is not packaged, counted with {model.encoding}")
-    return guess(0, f"{_unknown(model)}: counted like {model.family}")
-
-
-def _unknown(model: Model) -> str:
-    return f"model {model.name!r} is of no known family" if model.name else "no model is named"
+    unknown = f"model {model.name!r} is of no known family" if model.name else "no model is named"
+    return guess(0, f"{unknown}: counted like {model.family}")
 
 
 def _json_tokens(body: Any, *, model: Model) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gpt_batch_api.domain.errors import SettingError
 from gpt_batch_api.sandbox.child import SandboxProcess
 from tests.toy import ToyTask, query, settings_for
 
@@ -62,3 +63,25 @@ def test_after_enough_answers_the_assumption_is_right(
     warned = re.findall(r"Batch (\d+): [\d,]+ completion tokens were assumed", log.text)
     assert warned[0] == "1"
     assert "3" not in warned
+
+
+FREE: dict[str, Any] = {
+    f"cost_{name}_mtoken": 0
+    for name in ("input_direct", "input_cached", "input_batch", "output_direct", "output_batch")
+}
+
+
+def test_a_model_that_nobody_knows_is_told_once(
+    server: SandboxProcess, tasks: Path, log: pytest.LogCaptureFixture
+) -> None:
+    """Without a price nothing else matters; with one, that its tokens are guessed."""
+
+    class Unknown(ToyTask):
+        defaults = {"model": "gpt-99", "max_completion_tokens": 100}  # noqa: RUF012
+
+    settings = settings_for(server, tasks)
+    with pytest.raises(SettingError, match="Model 'gpt-99' is not in the price lists"):
+        Unknown(**settings).run()
+    assert "of no known family" not in log.text
+    Unknown(**settings, **FREE, max_session_requests=0).run()
+    assert log.text.count("of no known family") == 1

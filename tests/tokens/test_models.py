@@ -44,19 +44,6 @@ def test_a_name_of_no_family_counts_like_the_newest(name: str) -> None:
     assert model.encoding == "o200k_base"
 
 
-def test_an_unknown_model_is_told_once() -> None:
-    """A run of a million requests warns once."""
-    told: list[str] = []
-    estimator = TokenEstimator(warn=told.append)
-    for _ in range(3):
-        estimator.count(endpoint=CHAT, body={"model": "gpt-77", "messages": []})
-        estimator.count_text("hello", model="gpt-77")
-    estimator.count(endpoint=CHAT, body={"model": "gpt-78", "messages": []})
-    assert len(told) == 2
-    assert "gpt-77" in told[0]
-    assert "gpt-78" in told[1]
-
-
 def test_an_unknown_model_is_a_guess_that_says_so() -> None:
     """Nobody should take the number for certain."""
     counted = TokenEstimator().count(endpoint=CHAT, body={"model": "gpt-77", "messages": []})
