@@ -45,7 +45,7 @@ _BUDGET = between(0, 9_000_000)
 _FACTOR = at_least(1, "1 means: no margin.")
 _RATIO = between(0, 1)
 _ENDPOINT = Check(
-    "a path that starts with '/', such as /v1/responses",
+    "a path that starts with '/', such as /v1/chat/completions",
     lambda path: path.startswith("/") and not any(letter.isspace() for letter in path),
 )
 _FILE_PREFIX = Check(
@@ -150,7 +150,7 @@ class GeneralSettings:
         env="OPENAI_ENDPOINT",
         check=_ENDPOINT,
         metavar="PATH",
-        help="endpoint that requests go to",
+        help="endpoint that requests go to; only /v1/chat/completions is supported",
     )
     sandbox: bool = setting(False, help="ask the embedded sandbox server instead of a provider: answers are made up")
     sandbox_plan: str = setting(

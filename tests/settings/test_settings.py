@@ -116,7 +116,7 @@ def test_a_wrong_variable_is_named() -> None:
     with pytest.raises(SettingError) as caught:
         settings({"OPENAI_ENDPOINT": "v1"})
     assert str(caught.value) == (
-        "endpoint is 'v1' (from OPENAI_ENDPOINT), but must be a path that starts with '/', such as /v1/responses."
+        "endpoint is 'v1' (from OPENAI_ENDPOINT), but must be a path that starts with '/', such as /v1/chat/completions."
     )
 
 
