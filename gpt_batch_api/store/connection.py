@@ -27,6 +27,8 @@ APPLICATION_ID = 0x67504241  # "gPBA": tells our files from other SQLite files
 _SQLITE_HEAD = re.compile(rb"SQLite format 3\0.{5}@  .{44}(?P<application_id>.{4})", re.DOTALL)
 _DAMAGE = ("image is malformed", "malformed database schema", "not a database", "unsupported file format")
 
+_UNREADABLE = ("full", "disk I/O", "unable to open", "readonly")
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -171,7 +173,7 @@ def connect_readonly(path: Path) -> Connection:
 
     A store that somebody is just making can be empty: see `is_new`.
     """
-    with explained(path):
+    with explained(path, only_reads=True):
         db = _connect(f"{path.absolute().as_uri()}?mode=ro", path)
         try:
             if db.execute("SELECT 1 FROM sqlite_schema").fetchone() and _application_id(db) != APPLICATION_ID:
@@ -190,7 +192,7 @@ def connect_readonly(path: Path) -> Connection:
 @contextmanager
 def reading(path: Path) -> Iterator[Connection]:
     """Look at the store at *path*, which another process may be writing. Raises StoreError if it cannot be read."""
-    with explained(path), closing(connect_readonly(path)) as db:
+    with explained(path, only_reads=True), closing(connect_readonly(path)) as db:
         yield db
 
 
@@ -234,7 +236,7 @@ def _connect(address: str, path: Path) -> Connection:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def explained(path: Path, *, only_reads: bool = False) -> Iterator[None]:
     """Turn SQLite's complaints about file and disk into errors that say what to do."""
     try:
         yield
@@ -242,6 +244,8 @@ def explained(path: Path) -> Iterator[None]:
         text = str(error)
         if is_damage(error):
             raise _damaged(path, error) from error
+        if only_reads and any(words in text for words in _UNREADABLE):
+            raise _unreadable(path, text) from error
         if "full" in text or "disk I/O" in text:
             raise StoreError(refused_write(path, text, full="full" in text)) from error
         if "unable to open" in text or "readonly" in text:
@@ -270,6 +274,14 @@ def is_damage(error: sqlite3.Error) -> bool:
 def _damaged(path: Path, error: sqlite3.Error) -> StoreError:
     return StoreError(
         f"The store {path.name} is damaged ({error}). Restore it from a backup, or move it away to start anew."
+    )
+
+
+def _unreadable(path: Path, why: str) -> StoreError:
+    why = "it is a folder" if path.is_dir() else why
+    return StoreError(
+        f"The store {path.absolute()} cannot be read ({why}). Look at its rights and its disk, then run the same command "
+        "again."
     )
 
 

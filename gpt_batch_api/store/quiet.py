@@ -33,7 +33,7 @@ def quietly(original: Path, folder: Path, look: Callable[[Path], T]) -> T:
 
     *look* gets the path of a file that is to be opened with `immutable_address`. It may be called several times.
     """
-    with explained(original):
+    with explained(original, only_reads=True):
         refuse_foreign(original)
         for _ in range(_ATTEMPTS):
             with suppress(_Disturbed):

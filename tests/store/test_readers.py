@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
+from gpt_batch_api.domain.errors import StoreError
 from gpt_batch_api.store import requests, snapshot
 from gpt_batch_api.store.connection import connect_readonly
 from gpt_batch_api.store.migrations import SCHEMA_VERSION
+from gpt_batch_api.store.quiet import immutable_address, quietly
 from tests.store.rig import Desk, dump, new_request
 
 MANY = [new_request(f"sample-{number}") for number in range(3000)]
@@ -127,3 +129,20 @@ def test_a_name_with_odd_characters_is_no_trouble(tmp_path: Path) -> None:
         with closing(connect_readonly(desk.store.path)) as db:
             assert count(db) == 1
     assert [file.name for file in tmp_path.iterdir()] == [folder.name]
+
+
+def first_number(store: Path) -> object:
+    with closing(sqlite3.connect(immutable_address(store), uri=True)) as db:
+        return db.execute("PRAGMA user_version").fetchone()
+
+
+LOOKS = (snapshot.take_from, lambda path: quietly(path, path.parent, first_number))
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=["at once", "quietly"])
+def test_what_cannot_be_read_is_not_told_as_a_refused_write(tmp_path: Path, look: Callable[[Path], object]) -> None:
+    path = tmp_path / "t_state.db"
+    path.mkdir()
+    with pytest.raises(StoreError, match=r"t_state.db cannot be read \(it is a folder\)") as caught:
+        look(path)
+    assert "writ" not in str(caught.value)
