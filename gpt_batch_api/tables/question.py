@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from gpt_batch_api.domain.errors import GPTBatchError, SettingError, UserError
+from gpt_batch_api.domain.errors import GPTBatchError, SchemaError, SettingError, UserError
 from gpt_batch_api.domain.request import ResponseSchema
 from gpt_batch_api.endpoints import schemas
 from gpt_batch_api.tables.images import image_path, image_url, is_address
@@ -37,8 +37,14 @@ class Question:
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 0:
-            raise SettingError(f"limit is {self.limit}, but must be at least 0.", "limit")
+        if self.limit is not None and (not isinstance(self.limit, int) or self.limit < 0):
+            raise SettingError(f"limit is {self.limit!r:.60}, but must be a whole number, at least 0.", "limit")
+        if not isinstance(self.schema, type | Mapping | None):
+            raise SchemaError(
+                f"schema is {self.schema!r:.60}, which is neither a pydantic model nor a JSON schema. Give the model's class "
+                "itself; a list, a choice or an optional value stands in a field of a model (ratings: list[Rating]). Or give a "
+                "JSON schema as a dict, or None for answers of plain text."
+            )
 
     # ------------------------------------------------------------ columns
 

@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 import gpt_batch_api
-from gpt_batch_api.domain.errors import PayloadError, SettingError, UserError
+from gpt_batch_api.domain.errors import PayloadError, SchemaError, SettingError, UserError
 from gpt_batch_api.sandbox.child import SandboxProcess
 from tests.toy import MODEL, QUICK_PLAN, ask, books, query, sandbox, settings_for
 
@@ -240,6 +240,22 @@ class TestInput:
         path = tmp_path / "in.jsonl"
         path.write_text("".join(json.dumps(item) + "\n" for item in items(3)))
         assert [result.item["id"] for result in job.map(path)] == ["i0", "i1", "i2"]
+
+    @pytest.mark.parametrize(
+        "schema",
+        [list[Remark], dict[str, int], Remark | None, Remark(word="a", stars=1), "x", 5, int],
+        ids=repr,
+    )
+    def test_a_schema_that_is_none_is_told_with_the_ways_out(self, job: Job, schema: Any) -> None:
+        with pytest.raises(SchemaError, match="pydantic") as caught:
+            job.map(items(1), schema=schema)
+        assert schema is int or "None for answers of plain text" in str(caught.value)
+        assert not list(job.folder.iterdir())
+
+    @pytest.mark.parametrize("limit", ["x", 1.5, -1])
+    def test_a_limit_that_is_no_number_of_items_is_told(self, job: Job, limit: Any) -> None:
+        with pytest.raises(SettingError, match=f"limit is {limit!r}, but must be a whole number, at least 0"):
+            job.map(items(1), limit=limit)
 
     def test_a_broken_file_costs_nothing_and_leaves_nothing(self, job: Job, tmp_path: Path) -> None:
         path = tmp_path / "in.jsonl"
