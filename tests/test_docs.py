@@ -43,6 +43,7 @@ def test_the_state_diagrams_come_from_the_table() -> None:
 def test_the_reference_comes_from_the_code() -> None:
     """Every public name, as it is called and described now."""
     assert REFERENCE_FILE.read_text(encoding="utf-8") == reference_text(), "run python -m scripts.make_reference"
+    assert all(f"\n### `{name}`\n" in reference_text() for name in ("map", "amap", "TaskManager", "configure_logging"))
 
 
 def test_the_table_of_figures_comes_from_the_source() -> None:
