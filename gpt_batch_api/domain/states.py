@@ -88,8 +88,6 @@ PUSH_MOVES: dict[PushState, frozenset[PushState]] = {
 }
 
 FINAL_REQUEST_STATES = frozenset(state for state, moves in REQUEST_MOVES.items() if not moves)
-LOCAL_BATCH_STATES = frozenset({BatchState.SEALED})
-REMOTE_BATCH_STATES = frozenset({BatchState.PUSHING, BatchState.REMOTE})
 
 
 def legal_moves() -> list[tuple[str, str, str]]:

@@ -7,12 +7,11 @@ its parts cost, and a cost never falls when a count rises.
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
-from fractions import Fraction
+from decimal import ROUND_HALF_UP, Context, Decimal
 
 from gpt_batch_api.domain.outcome import Road, Usage
 from gpt_batch_api.pricing.catalogue import ModelPrices
-from gpt_batch_api.pricing.exact import PICO_PER_UNIT, round_up
+from gpt_batch_api.pricing.exact import round_up
 
 _TWO_DIGITS = Context(prec=2, rounding=ROUND_HALF_UP)
 
@@ -69,14 +68,3 @@ def dollars(pico: int) -> str:
     places = max(2, -int(amount.as_tuple().exponent)) if amount < 1 else 2
     text = f"{amount.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP, Context(prec=60)):,f}"
     return f"-${text}" if pico < 0 else f"${text}"
-
-
-def pico_from_currency(amount: Decimal | float | int | str) -> int:
-    """Turn an amount of money into whole picodollars, as it was written (0.1 is a tenth, float or not).
-
-    What is finer than a picodollar is cut off, so that a limit never becomes larger than it was meant.
-    """
-    try:
-        return int(Fraction(Decimal(str(amount).strip())) * PICO_PER_UNIT)
-    except (InvalidOperation, ValueError, OverflowError):
-        raise ValueError(f"{amount!r} is not an amount of money.") from None

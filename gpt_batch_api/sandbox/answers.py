@@ -134,7 +134,7 @@ class _Composer:
 
     def _number(self, schema: dict[str, Any], path: Path, *, whole: bool) -> float:
         step = Fraction(str(schema.get("multipleOf") or (1 if whole else "0.01")))
-        low, high = self._bounds(schema, path)
+        low, high = _bounds(schema)
         first, last = math.ceil(low / step), math.floor(high / step)
         if "exclusiveMinimum" in schema and first * step <= _fraction(schema["exclusiveMinimum"]):
             first += 1
@@ -145,14 +145,6 @@ class _Composer:
             return float((low + high) / 2)
         chosen = (first + int(self._asker.draw("number", *path) * (last - first + 1))) * step
         return int(chosen) if whole and chosen.denominator == 1 else float(chosen)
-
-    def _bounds(self, schema: dict[str, Any], path: Path) -> tuple[Fraction, Fraction]:
-        lows = [_fraction(schema[key]) for key in ("minimum", "exclusiveMinimum") if _is_number(schema.get(key))]
-        highs = [_fraction(schema[key]) for key in ("maximum", "exclusiveMaximum") if _is_number(schema.get(key))]
-        step = abs(_fraction(schema.get("multipleOf") or 1))
-        span = max(Fraction(100), 10 * step)
-        low = max(lows) if lows else (min(highs) - span if highs and min(highs) < 0 else Fraction(0))
-        return low, min(highs) if highs else low + span
 
     def _text(self, schema: dict[str, Any], path: Path, *, rank: int) -> str:
         if isinstance(schema.get("pattern"), str):
@@ -222,6 +214,15 @@ def _fitted(text: str, schema: dict[str, Any]) -> str:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _bounds(schema: dict[str, Any]) -> tuple[Fraction, Fraction]:
+    lows = [_fraction(schema[key]) for key in ("minimum", "exclusiveMinimum") if _is_number(schema.get(key))]
+    highs = [_fraction(schema[key]) for key in ("maximum", "exclusiveMaximum") if _is_number(schema.get(key))]
+    step = abs(_fraction(schema.get("multipleOf") or 1))
+    span = max(Fraction(100), 10 * step)
+    low = max(lows) if lows else (min(highs) - span if highs and min(highs) < 0 else Fraction(0))
+    return low, min(highs) if highs else low + span
 
 
 def _fraction(value: Any) -> Fraction:

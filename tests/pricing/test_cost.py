@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gpt_batch_api.data import load_prices
 from gpt_batch_api.domain.outcome import Road, Usage
 from gpt_batch_api.pricing.catalogue import Catalogue, ModelPrices, PriceFlags
-from gpt_batch_api.pricing.cost import cost_pico, expected_cost_pico, pico_from_currency, worst_cost_pico
+from gpt_batch_api.pricing.cost import cost_pico, expected_cost_pico, worst_cost_pico
 
 CATALOGUE = Catalogue.load()
 LIMIT = 272_000
@@ -94,7 +94,7 @@ class TestByHand:
     )
     def test_the_sum_is_right(self, model: str, road: Road, tokens: dict[str, int], dollars: str) -> None:
         """To the picodollar."""
-        assert cost(model, road, **tokens) == pico_from_currency(dollars)
+        assert cost(model, road, **tokens) == Decimal(dollars).scaleb(12)
 
     def test_nothing_costs_nothing(self) -> None:
         """An answer without usage."""
@@ -245,7 +245,7 @@ class TestBeforehand:
         prices = CATALOGUE.prices(model)
         for estimate, dollars in ((expected_cost_pico, expected), (worst_cost_pico, worst)):
             pico = estimate(input_tokens=100_000, output_tokens=10_000, prices=prices, road=Road.BATCH)
-            assert pico == pico_from_currency(dollars)
+            assert pico == Decimal(dollars).scaleb(12)
 
     def test_a_cached_price_above_the_input_price_is_the_worst_case(self) -> None:
         """Odd settings are no way past a limit."""

@@ -1,15 +1,14 @@
-"""Amounts of money, from people and for people."""
+"""Amounts of money, for people."""
 
 from __future__ import annotations
 
-from decimal import Decimal
 from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt_batch_api.pricing.cost import dollars, pico_from_currency
+from gpt_batch_api.pricing.cost import dollars
 
 UNIT = 10**12
 
@@ -55,41 +54,3 @@ def test_what_is_written_is_near_the_amount(pico: int) -> None:
     assert abs(written - pico) <= min(Fraction(UNIT, 200), abs(Fraction(pico, 20)))
     assert (written == 0) == (pico == 0)
     assert "e" not in dollars(pico).lower()
-
-
-@pytest.mark.parametrize(
-    ("amount", "pico"),
-    [
-        (1, UNIT),
-        (0, 0),
-        ("0.1", UNIT // 10),
-        (0.1, UNIT // 10),
-        (1e-7, 100_000),
-        (Decimal("1.00"), UNIT),
-        ("1e3", 1000 * UNIT),
-        (" 2.5 ", 5 * UNIT // 2),
-        (-0.25, -UNIT // 4),
-        ("0.000000000001", 1),
-        ("0.0000000000019", 1),
-        ("0.0000000000009", 0),
-        (10**9, 10**21),
-        ("12345678901234567890.123456789012", 12345678901234567890123456789012),
-    ],
-)
-def test_amounts_are_taken_as_they_are_written(amount: Decimal | float | int | str, pico: int) -> None:
-    """A tenth is a tenth; what is finer than a picodollar is cut off."""
-    assert pico_from_currency(amount) == pico
-
-
-@pytest.mark.parametrize("amount", ["", "ten", "1,5", "nan", float("inf"), "-Infinity", Decimal("sNaN"), True])
-def test_what_is_no_amount_is_refused(amount: Decimal | float | int | str) -> None:
-    """The caller knows which setting it was."""
-    with pytest.raises(ValueError, match=r"is not an amount of money\.$"):
-        pico_from_currency(amount)
-
-
-@given(st.integers(-(10**24), 10**24))
-def test_a_number_of_picodollars_survives_as_text(pico: int) -> None:
-    """Nothing is lost between the ledger's unit and the user's."""
-    assert pico_from_currency(f"{pico}e-12") == pico
-    assert pico_from_currency(Decimal(pico).scaleb(-12)) == pico
