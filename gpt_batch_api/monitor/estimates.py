@@ -53,7 +53,7 @@ def estimate_document(found: Estimate, *, prefix: str) -> dict[str, Any]:
             "small_remainder": found.schedule.direct_requests,
         },
         "time_s": {
-            "batch": {"expected": expected_s, "at_most": most_s},
+            "batch": {"expected": expected_s, "at_most": most_s, "longest_lately": found.longest_round_s},
             "direct": rest.tries.expected / found.direct_per_s if found.direct_per_s else None,
         },
         "limits": list(found.limits),
@@ -104,8 +104,12 @@ def _way(found: Estimate, prefix: str) -> Iterator[str]:
         yield "  time       none: the limits of what may be on the server (max_remote_…) let nothing out"
     elif plan.rounds:
         expected_s, most_s = _batch_times(found)
-        about = "" if expected_s is None else f"about {duration(expected_s)} if batches take as long as lately, "
-        yield f"  time       {count(plan.rounds, 'round')} of batches at the present limits: {about}at most {duration(most_s)}"
+        lately = (
+            ""
+            if expected_s is None
+            else f"about {duration(expected_s)} if batches take as long as lately{_longest(found)}, "
+        )
+        yield f"  time       {count(plan.rounds, 'round')} of batches at the present limits: {lately}at most {duration(most_s)}"
     if found.direct_per_s:
         yield (
             f"             by direct calls about {duration(found.rest.tries.expected / found.direct_per_s)}, "
@@ -136,6 +140,10 @@ def _batch_times(found: Estimate) -> tuple[float | None, float]:
     """How long all rounds take, as lately and as the server promises at worst."""
     rounds = found.schedule.rounds or 0
     return (None if found.round_s is None else rounds * found.round_s), rounds * ROUND_S
+
+
+def _longest(found: Estimate) -> str:
+    return "" if found.longest_round_s is None else f" (the longest {duration(found.longest_round_s)})"
 
 
 def _range(interval: Interval, words: Callable[[int], str] = "{:,}".format) -> str:

@@ -30,6 +30,7 @@ class Estimate:
     round_s: float | None
     """How long batches took lately, in the median; None: none has ended yet."""
     longest_round_s: float | None
+    """The longest of the same."""
     direct_per_s: float | None
     limits: tuple[str, ...]
     """Limits that the rest would pass, each in a sentence."""

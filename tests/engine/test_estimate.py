@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,18 @@ class TestTheCommand:
         assert "25 in local batches" in said
         assert "the generator was not asked: add --estimate" in said
         assert f"{dollars(books(tasks).spent)} spent so far" in said
+
+    def test_tells_how_long_batches_took_lately(
+        self, server: SandboxProcess, tasks: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """In the median and at most."""
+        Forty(**settings_for(server, tasks, max_batch_requests=10, max_session_requests=30)).run()
+        with closing(sqlite3.connect(tasks / "toy_state.db")) as db, db:
+            db.execute("UPDATE batch SET ended_at = pushed_at + 3600 * (1 + id) WHERE ended_at IS NOT NULL")
+        said = self.told(capsys, "--task_dir", str(tasks), "--min_batch_requests", "1")
+        assert ": about 3.0 h if batches take as long as lately (the longest 4.0 h), at most 24.0 h\n" in said
+        found = json.loads(self.told(capsys, "--task_dir", str(tasks), "--task_prefix", "toy", "--json"))
+        assert found["time_s"]["batch"]["longest_lately"] == 4 * 3600
 
     def test_gives_a_document(self, server: SandboxProcess, tasks: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """One for a task that is named, a list for a folder."""
