@@ -163,6 +163,13 @@ class TaskManager:
         place = self.workplace
         return self.output_file(place.folder / f"{place.prefix}_output", header=self.output_header())
 
+    @property
+    def only_looks(self) -> bool:
+        """Nothing is to be run, wiped or captured: the status is enough, and needs neither lock nor server."""
+        settings = self.settings
+        wipes = settings.requester.wipe_requests or settings.requester.wipe_task or settings.task.wipe_failed
+        return not (settings.task.run or wipes or settings.task.reinit_meta or self._works_on_copy)
+
     def run(self) -> bool:
         """Run the task as far as it goes; whether everything is done.
 
@@ -183,7 +190,7 @@ class TaskManager:
 
             self._check_input()
             return show_and_apply(self, Selection(), tell=logger.info)
-        if self._only_looks:
+        if self.only_looks:
             result = self._look()
         else:
             with interruptible() as signals, tracking(self.settings, self.workplace) as tracker:
@@ -267,13 +274,6 @@ class TaskManager:
         return self._told(self._look(), status_lines)
 
     # ------------------------------------------------------------ below
-
-    @property
-    def _only_looks(self) -> bool:
-        """Nothing is to be run, wiped or captured: the status is enough, and needs neither lock nor server."""
-        settings = self.settings
-        wipes = settings.requester.wipe_requests or settings.requester.wipe_task or settings.task.wipe_failed
-        return not (settings.task.run or wipes or settings.task.reinit_meta or self._works_on_copy)
 
     @property
     def _works_on_copy(self) -> bool:

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt_batch_api.cli.options import SettingsHelp, add_settings, settings_from_args
+from gpt_batch_api.cli.tasks import not_begun_document
 from gpt_batch_api.domain.ending import Ending, Over
 from gpt_batch_api.domain.errors import SettingError, UserError
 from gpt_batch_api.domain.settings import Settings
 from gpt_batch_api.domain.words import count
 
 if TYPE_CHECKING:
+    from gpt_batch_api.engine.session import RunResult
     from gpt_batch_api.table_task import TableTask
     from gpt_batch_api.tables.output import OutputTable, Summary
     from gpt_batch_api.tables.question import Question
@@ -133,7 +135,10 @@ def run(arguments: argparse.Namespace) -> int:
     elif for_real and settings.requester.wipe_task:
         output.remove()
     over = _with_latecomers(result.over, summary)
-    _tell(arguments, task, over, summary)
+    if arguments.json:
+        print(json.dumps({**_document(task, over), **_looked(task, result), **_written(summary)}, indent=2))
+    elif summary is not None:
+        _tell(summary)
     return over.ending.exit_code
 
 
@@ -222,34 +227,63 @@ def _output(arguments: argparse.Namespace, selection: Selection) -> OutputTable:
     )
 
 
-def _tell(arguments: argparse.Namespace, task: TableTask, over: Over, summary: Summary | None) -> None:
+def _tell(summary: Summary) -> None:
     from gpt_batch_api.pricing.cost import dollars
 
-    if arguments.json:
-        print(json.dumps(_document(task, over, summary), indent=2))
-    elif summary is not None:
-        statuses = ", ".join(f"{number:,} {status}" for status, number in summary.statuses.items())
-        print(f"{summary.output}: {summary.rows:,} rows ({statuses}), {dollars(summary.cost_pico)}")
-        if summary.failed_file is not None:
-            print(f"{summary.failed_file}: the rows that failed or are held, with reason and payload")
+    statuses = ", ".join(f"{number:,} {status}" for status, number in summary.statuses.items())
+    print(f"{summary.output}: {summary.rows:,} rows ({statuses}), {dollars(summary.cost_pico)}")
+    if summary.failed_file is not None:
+        print(f"{summary.failed_file}: the rows that failed or are held, with reason and payload")
 
 
-def _document(task: TableTask, over: Over, summary: Summary | None) -> dict[str, Any]:
+def _document(task: TableTask, over: Over) -> dict[str, Any]:
+    """How the run ended."""
     place = task.workplace
-    document: dict[str, Any] = {
+    return {
         "ending": str(over.ending),
         "reasons": list(over.reasons),
         "exit_code": over.ending.exit_code,
         "task_dir": str(place.folder),
         "task_prefix": place.prefix,
     }
+
+
+def _written(summary: Summary | None) -> dict[str, Any]:
+    """What stands in the output; nothing if none was written."""
     if summary is None:
-        return document
+        return {}
     return {
-        **document,
         "output": str(summary.output),
         "failed_file": None if summary.failed_file is None else str(summary.failed_file),
         "rows": summary.rows,
         "statuses": dict(summary.statuses),
         "cost_pico": summary.cost_pico,
     }
+
+
+def _looked(task: TableTask, result: RunResult) -> dict[str, Any]:
+    """What was found by a run that has only looked, and that this is its ending; nothing for one that worked."""
+    from gpt_batch_api.monitor.estimates import estimate_document
+
+    prefix = task.workplace.prefix
+    if result.over.ending is not Ending.DONE:
+        return {}
+    if result.estimate is not None:
+        return {"ending": "estimated", "estimate": estimate_document(result.estimate, prefix=prefix)}
+    if task.settings.general.dryrun:
+        return {"ending": "dry run", "status": _status(task, result)}
+    if task.only_looks:
+        return {"ending": "looked", "status": _status(task, result)}
+    return {}
+
+
+def _status(task: TableTask, result: RunResult) -> dict[str, Any]:
+    import time
+
+    from gpt_batch_api.monitor.facts import facts_of
+    from gpt_batch_api.monitor.report import status_document
+
+    if result.snapshot is None:
+        return not_begun_document(task.workplace)
+    facts = facts_of(result.snapshot, settings=task.settings, now=time.time())
+    return status_document(facts, prefix=task.workplace.prefix)

@@ -253,7 +253,20 @@ class TestAgain:
             "in.csv",
             "schema.json",
         ]
-        assert json.loads(shell.run(flag, "--json").stdout)["exit_code"] == 0
+
+    def test_what_a_look_finds_is_in_its_document(self, shell: Shell) -> None:
+        shell.reviews(3)
+        dry, estimated, looked = (self.look(shell, flag) for flag in ("--dryrun", "--estimate", "--no_run"))
+        assert (dry["ending"], dry["exit_code"], dry["status"]["requests"]["asked"]) == ("dry run", 0, 3)
+        assert (estimated["ending"], estimated["estimate"]["requests"]["left"]) == ("estimated", 3)
+        assert (looked["ending"], looked["status"]) == ("looked", {"task": "out", "begun": False})
+        shell.run()
+        assert self.look(shell, "--no_run")["status"]["complete"]
+        assert self.look(shell, "--no_run", "--wipe_task")["ending"] == "done"
+
+    def look(self, shell: Shell, *flags: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(shell.run(*flags, "--json").stdout)
+        return found
 
     def test_a_wipe_without_a_run_takes_the_output_away(self, shell: Shell) -> None:
         shell.reviews(3)
