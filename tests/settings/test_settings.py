@@ -368,20 +368,25 @@ def test_opinions_may_be_equal_or_given_alone() -> None:
     settings(opinions_max=3)
 
 
-def test_the_sandbox_wins_over_a_server_that_was_not_typed() -> None:
-    settings({"OPENAI_BASE_URL": "http://host"}, sandbox=True)
+def test_only_a_server_that_was_typed_too_contradicts_the_sandbox() -> None:
+    """One from the environment or a file is simply not asked."""
+    assert settings({"OPENAI_BASE_URL": "http://host"}, sandbox=True).general.sandbox
     layers: dict[Source, dict[str, Any]] = {
         Source.FILE: {"client_base_url": "http://host", "sandbox_plan": "storm"},
         Source.COMMAND_LINE: {"sandbox": True},
     }
-    Settings.from_layers(layers, environ={})
+    assert Settings.from_layers(layers, environ={}).general.sandbox
+    assert refusal(client_base_url="http://host", sandbox=True).startswith(
+        "sandbox is on, but client_base_url is 'http://host': requests can go to one of them only."
+    )
 
 
 def test_a_sandbox_plan_needs_a_word_about_the_sandbox() -> None:
     """From a file it may lie ready; a program may turn the sandbox off and still name the plan."""
-    settings(sandbox=True, sandbox_plan="storm")
-    settings(sandbox=False, sandbox_plan="storm")
-    Settings.from_values({"sandbox_plan": "storm"}, Source.FILE, environ={})
+    assert refusal(sandbox_plan="storm").startswith("sandbox_plan is 'storm', but sandbox is off")
+    assert settings(sandbox=True, sandbox_plan="storm").general.sandbox
+    assert not settings(sandbox=False, sandbox_plan="storm").general.sandbox
+    assert not Settings.from_values({"sandbox_plan": "storm"}, Source.FILE, environ={}).general.sandbox
 
 
 @pytest.mark.parametrize("wipe", ["wipe_requests", "wipe_failed", "wipe_task"])
