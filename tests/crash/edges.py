@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import signal
 import sqlite3
 import sys
@@ -16,6 +17,15 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+
+
+_ID = re.compile(r"(?<=file)-\w{8,}|_[0-9a-f]{8,}")
+"""What is another one in each run: the id of a batch, a file, a task."""
+
+
+def nameless(name: str) -> str:
+    """*name* without ids, so that an edge has the same name in each run."""
+    return _ID.sub("", name)
 
 
 class Edges:
@@ -50,7 +60,7 @@ class Edges:
 
     def _on_audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open" and self._is_write(arguments):
-            self.cross(f"open {Path(str(arguments[0])).name}")
+            self.cross(f"open {nameless(Path(str(arguments[0])).name)}")
 
     def _is_write(self, arguments: tuple[Any, ...]) -> bool:
         path, mode, _ = arguments
@@ -86,7 +96,7 @@ class Edges:
         @functools.wraps(original)
         async def watched(caller: Any, *arguments: Any, **keywords: Any) -> Any:
             method, path = line_of(*arguments)
-            call = f"{method} {path.rsplit('/', 1)[-1][:12]}"
+            call = f"{method} {nameless(path.rsplit('/', 1)[-1])}"
             self.cross(f"before {call}")
             response = await original(caller, *arguments, **keywords)
             self.cross(f"after {call}")
