@@ -18,7 +18,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-
 _ID = re.compile(r"(?<=file)-\w{8,}|_[0-9a-f]{8,}")
 """What is another one in each run: the id of a batch, a file, a task."""
 
