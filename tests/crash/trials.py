@@ -57,7 +57,7 @@ class Trial:
     """Nobody knows how many that are: bad answers come at random."""
     good_answers: int = 1
     """A request may have so many good answers: more than one only if the task sends one back."""
-    row_is_right: Callable[[dict[str, Any]], bool] = lambda row: row["word"] == row["key"]
+    row_is_right: Callable[[dict[str, Any]], bool] = lambda row: row.get("word") == row["key"]
     """Whether a row holds the answer to its own question."""
     wipes: bool = False
     in_flight: int = 0
@@ -134,7 +134,7 @@ def _as_set(rows: list[dict[str, Any]]) -> Counter[tuple[tuple[str, str], ...]]:
 
 
 def _has_reason(row: dict[str, Any]) -> bool:
-    return bool(row["word"] == row["key"] and row["why"] == f"{row['key']}, why")
+    return bool(row.get("word") == row["key"] and row.get("why") == f"{row['key']}, why")
 
 
 LINES = {"lines": [{"fault": "status", "status": 500, "nth": 2}, {"fault": "refusal", "nth": 3}]}
