@@ -52,7 +52,8 @@ def two_batches(folder: Path, url: str, **settings: Any) -> int:
 
 def two_batches_with_lagging_lists(folder: Path, url: str, **settings: Any) -> int:
     """The same against a server whose lists show new things late, but earlier than `list_lag_wait`."""
-    return two_batches(folder, url, list_lag_wait=60.0, clock=HurriedClock(time.time(), LAG_SCALE), **settings)
+    clock = HurriedClock(time.time(), LAG_SCALE)
+    return two_batches(folder, url, clock=clock, list_lag_wait=60.0, remote_update_interval=2.0, **settings)
 
 
 def nothing_more_may_go(folder: Path, url: str) -> int:
