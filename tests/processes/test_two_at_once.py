@@ -164,13 +164,18 @@ def test_a_reader_that_holds_its_snapshot_the_whole_time_sees_one_moment_and_the
     is_complete(tasks, alone)
 
 
-@pytest.mark.parametrize("words", ["status", "doctor"])
+GROWING = ("requests/total", "requests/succeeded", "answers/total", "output/rows", "money/spent_pico")
+
+
+@pytest.mark.parametrize("words", ["status", "doctor", "watch --once"])
 def test_commands_work_during_heavy_writing(alone: SandboxProcess, tasks: Path, words: str) -> None:
     """In real processes, again and again. The doctor leaves no trace, not even when it is the last to go."""
-    line = [sys.executable, "-m", "gpt_batch_api", words, "--task_dir", str(tasks), "--task_prefix", "toy", "--json"]
+    where = ["--task_dir", str(tasks), "--task_prefix", "toy", "--json"]
+    line = [sys.executable, "-m", "gpt_batch_api", *words.split(), *where]
     with running(tasks, alone.url) as writer:
         wait_for_rows(tasks, writer, least=0)
         rounds = 0
+        before = dict.fromkeys(GROWING, 0)
         while writer.poll() is None:
             shown = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
             assert shown.returncode == 0, shown.stdout + shown.stderr
@@ -178,6 +183,13 @@ def test_commands_work_during_heavy_writing(alone: SandboxProcess, tasks: Path, 
                 requests = json.loads(shown.stdout)["requests"]
                 parts = ("succeeded", "failed", "held", "under_way")
                 assert requests["asked"] == sum(requests[part] for part in parts)
+            elif words == "watch --once":
+                now = json.loads(shown.stdout)["figures"]
+                parts = ("succeeded", "failed", "held", "under_way")
+                assert now["requests/total"] == sum(now[f"requests/{part}"] for part in parts)
+                assert now["answers/total"] == now["requests/succeeded"] + now["requests/answered"]
+                assert all(now[name] >= before[name] for name in GROWING), "time went back"
+                before = {name: now[name] for name in GROWING}
             rounds += 1
     assert writer.returncode == 0
     assert rounds >= 2

@@ -1,9 +1,11 @@
 """Any story of a task, told by chance: runs of all kinds, kills, wipes, stored answers shown again, bad
-weather, bad code of the user.
+weather, bad answers, bad code of the user.
 
-Each step is a real process against a real server. After each, what must always hold is looked at; at the end the weather
-clears, the task is run until it is done, and then every sample has its row or the reason why it has none, and the books
-agree with the server's. A story that goes wrong is shortened to one that a person can read, which takes some minutes.
+Each run is a real process against a real server. After each, store, output and server are compared with a plain
+model of what may be paid and what must be there (`plain_model`), with the limits of the run (`limits`) and with the
+ends that a run may come to (`endings`), and the doctor looks. At the end the weather clears, the task is run until it is
+done, and then every sample has its row or the reason why it has none, and the books agree with the server's. A story
+that goes wrong is shortened to one that a person can read, which takes some minutes.
 
     STORIES=500 python -m pytest tests/property
 """
@@ -20,94 +22,72 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from gpt_batch_api.domain.health import Health
+from gpt_batch_api.domain.workplace import Workplace
+from gpt_batch_api.engine.doctor import examine
+from gpt_batch_api.monitor.health import health_lines
 from gpt_batch_api.sandbox.child import SandboxProcess
-from gpt_batch_api.task_manager import Result, Sample
-from tests.crash.harness import KILLED, run
-from tests.toy import (
-    QUICK,
-    QUICK_PLAN,
-    ToyTask,
-    ask,
-    batches_of,
-    books,
-    files_of,
-    let_time_pass,
-    query,
-    rows_of,
-    sandbox,
-    tell,
-)
+from tests.crash.harness import log_of, run
+from tests.property.endings import Step, end_is_right
+from tests.property.limits import limits_are_kept
+from tests.property.plain_model import PlainModel
+from tests.property.seen import Seen, look
+from tests.property.story_task import KEYS, QUESTIONS, Code, play
+from tests.toy import QUICK_PLAN, ask, books, files_of, let_time_pass, query, sandbox, tell
 
 pytestmark = pytest.mark.timeout(0)
 
-
-class StoryTask(ToyTask):
-    """Its code fails for the samples in `breaks`, and asks twice for those in `doubts`."""
-
-    breaks: frozenset[str] = frozenset()
-    doubts: frozenset[str] = frozenset()
-
-    def process_result(self, result: Result, sample: Sample) -> None:
-        if sample.key in self.breaks:
-            raise RuntimeError("a mistake of the user")
-        if sample.key in self.doubts and result.attempt == 1:
-            result.retry("not sure")
-            return
-        super().process_result(result, sample)
-
-
-def play(
-    folder: Path, url: str, *, count: int, breaks: frozenset[str], doubts: frozenset[str], values: dict[str, Any]
-) -> int:
-    """One run; its exit code."""
-    task = StoryTask(client_base_url=url, task_dir=folder, **{**QUICK, "assumed_completion_ratio": 1.0, **values})
-    task.count, task.breaks, task.doubts = count, breaks, doubts
-    return task.main()
-
-
-CALM = ""
-STORMY = st.sampled_from(
-    [
-        CALM,
-        "batches: [{fault: expire, rate: 0.5, after_fraction: 0.5}]",
-        "batches: [{fault: fail, code: token_limit_exceeded, rate: 0.5}]",
-        "lines: [{fault: status, status: 500, rate: 0.3}]",
-        "lines: [{fault: fatal, match: word-00001}]",
-        "faults: [{'on': batches.create, fault: lose_after, rate: 0.5}]",
-        "faults: [{'on': files.create, fault: lose_after, rate: 0.5}]",
-        "faults: [{'on': files.content, fault: cut, rate: 0.5, after_bytes: 300}]",
-        "faults: [{'on': '*', fault: status, status: 503, rate: 0.2}]",
-        "faults: [{'on': direct, fault: lose_after, rate: 0.2}]",
-        "faults: [{'on': direct, fault: status, status: 400, match: word-00002}]",
-    ]
+MILD = (
+    "",
+    "faults: [{'on': batches.create, fault: lose_after, rate: 0.5}]",
+    "faults: [{'on': files.create, fault: lose_after, rate: 0.5}]",
+    "faults: [{'on': files.content, fault: cut, rate: 0.5, after_bytes: 300}]",
+)
+"""No request fails in this weather."""
+ROUGH = (
+    "batches: [{fault: expire, rate: 0.5, after_fraction: 0.5}]",
+    "batches: [{fault: fail, code: token_limit_exceeded, rate: 0.5}]",
+    "lines: [{fault: status, status: 500, rate: 0.3}]",
+    "lines: [{fault: fatal, match: word-00001}]",
+    "lines: [{fault: broken_json, rate: 0.4}]",
+    "lines: [{fault: refusal, match: word-00000}]",
+    "faults: [{'on': '*', fault: status, status: 503, rate: 0.2}]",
+    "faults: [{'on': direct, fault: lose_after, rate: 0.2}]",
+    "faults: [{'on': direct, fault: length, rate: 0.4}]",
+    "faults: [{'on': direct, fault: status, status: 400, match: word-00002}]",
 )
 SLOW = "timing: {validating_s: 0, requests_per_s: 0.1, minimum_s: 0, finalizing_s: 0, cancelling_s: 0}\n"
-KEYS = [f"word-{index:05}" for index in range(12)]
-MANNERS = st.fixed_dictionaries(
-    {"once": st.just(True)},
-    optional={
-        "max_batch_requests": st.integers(1, 5),
-        "min_batch_requests": st.sampled_from([0, 1, 3]),
-        "max_session_requests": st.integers(0, 6),
-        "max_remote_batches": st.integers(0, 2),
-        "force_direct": st.booleans(),
-        "max_direct_concurrency": st.integers(1, 4),
-        "max_direct_requests": st.integers(1, 4),
-        "only_process": st.booleans(),
-        "dedupe": st.booleans(),
-        "strict_budget": st.booleans(),
-        "deadline": st.sampled_from(["10m", "25m", "6h"]),
-        "dryrun": st.sampled_from([False, False, True]),
-        "process_failed_batches": st.sampled_from([0, 1, -1]),
-        "retry_fatal_requests": st.booleans(),
-        "takes_back": st.sampled_from(
-            [None, None, None, None, "reprocess", "reprocess", "wipe_requests", "wipe_failed", "wipe_task"]
-        ),
-    },
-)
-KILLS = st.sampled_from([None, None]) | st.integers(1, 70)
+SETTINGS: dict[str, st.SearchStrategy[Any]] = {
+    "max_batch_requests": st.integers(1, 5),
+    "min_batch_requests": st.sampled_from([0, 1, 3]),
+    "max_session_requests": st.integers(0, 6),
+    "max_session_cost": st.sampled_from([0.00005, 0.0002, 0.0005]),
+    "max_remote_batches": st.integers(0, 2),
+    "force_direct": st.just(True),
+    "max_direct_concurrency": st.integers(1, 4),
+    "max_direct_requests": st.integers(1, 4),
+    "dedupe": st.just(True),
+    "strict_budget": st.just(True),
+    "deadline": st.sampled_from(["10m", "25m", "6h"]),
+    "dryrun": st.just(True),
+    "process_failed_batches": st.sampled_from([1, -1]),
+    "retry_fatal_requests": st.just(True),
+}
+
+
+def manners(*more: str) -> st.SearchStrategy[dict[str, Any]]:
+    """A few settings, in which a run differs from a plain one."""
+    some = [st.tuples(st.just(name), values) for name, values in SETTINGS.items()]
+    some += [st.tuples(st.just(name), st.just(True)) for name in more]
+    return st.lists(st.one_of(some), max_size=3, unique_by=lambda pair: pair[0]).map(dict)
+
+
+WEATHER = st.sampled_from((*MILD, *ROUGH))
+MANNERS = manners("only_process")
+KILLS = st.integers(1, 70)
+TAKEN_BACK = st.sampled_from(["reprocess", "wipe_requests", "wipe_failed", "wipe_task"])
 
 
 class Story(RuleBasedStateMachine):
@@ -120,9 +100,8 @@ class Story(RuleBasedStateMachine):
         self.tasks.mkdir()
         self.around = sandbox(Path(self.place.name) / "server")
         self.server: SandboxProcess = self.around.__enter__()
-        self.count = 0
-        self.breaks: frozenset[str] = frozenset()
-        self.doubts: frozenset[str] = frozenset()
+        self.code = Code()
+        self.model = PlainModel()
 
     def teardown(self) -> None:
         try:
@@ -133,101 +112,116 @@ class Story(RuleBasedStateMachine):
 
     # ------------------------------------------------------------ what happens
 
-    @initialize(count=st.integers(1, 8))
-    def begin(self, count: int) -> None:
-        self.count = count
+    @initialize(count=st.integers(1, QUESTIONS), plan=WEATHER)
+    def begin(self, count: int, plan: str) -> None:
+        self.change(count=count)
+        self.weather(plan, slow=False)
 
     @rule(more=st.integers(1, 3))
     def more_samples(self, more: int) -> None:
-        self.count = min(len(KEYS), self.count + more)
+        self.change(count=min(len(KEYS), self.code.count + more))
 
-    @rule(plan=STORMY, slow=st.booleans())
+    @rule(plan=WEATHER, slow=st.booleans())
     def weather(self, plan: str, slow: bool) -> None:
         """The server behaves like this from now on."""
+        self.model.fair = self.model.fair and plan in MILD and not slow
         self.set_plan((SLOW if slow else QUICK_PLAN) + plan)
 
     @rule(seconds=st.sampled_from([5, 30, 100_000]))
     def time_passes(self, seconds: int) -> None:
         let_time_pass(self.server, seconds)
 
-    @rule(key=st.sampled_from(KEYS[:8]))
-    def code_breaks(self, key: str) -> None:
-        self.breaks = frozenset({key})
+    @rule(
+        breaks=st.none() | st.sampled_from(KEYS[:QUESTIONS]),
+        doubts=st.frozensets(st.sampled_from(KEYS[:QUESTIONS]), max_size=2),
+    )
+    def code_changes(self, breaks: str | None, doubts: frozenset[str]) -> None:
+        self.change(breaks=breaks, doubts=doubts)
 
-    @precondition(lambda self: self.breaks)
-    @rule()
-    def code_is_mended(self) -> None:
-        self.breaks = frozenset()
+    @rule(manner=MANNERS)
+    def run_it(self, manner: dict[str, Any]) -> None:
+        self.play({"once": True, **manner})
 
-    @rule(keys=st.frozensets(st.sampled_from(KEYS[:8]), max_size=2))
-    def doubt(self, keys: frozenset[str]) -> None:
-        self.doubts = keys
+    @rule(manner=MANNERS, at=KILLS)
+    def run_it_and_kill_it(self, manner: dict[str, Any], at: int) -> None:
+        """It is killed at that edge, if it comes so far."""
+        self.play({"once": True, **manner}, kill_at=at)
 
-    @rule(manner=MANNERS, kill_at=KILLS)
-    def run_it(self, manner: dict[str, Any], kill_at: int | None) -> None:
-        """Run in some manner, perhaps killed at some edge."""
-        values = {name: value for name, value in manner.items() if name != "takes_back"}
-        takes_back = manner.get("takes_back")
-        if takes_back is not None:
-            values |= {takes_back: True, "yes": True}
-        self.play(values, kill_at=kill_at)
-
-    # ------------------------------------------------------------ what always holds
-
-    @invariant()
-    def nothing_is_wrong(self) -> None:
-        if not (self.tasks / "toy_state.db").exists() or not query(self.tasks, "SELECT 1 FROM task"):
-            return
-        keys = [row["key"] for row in rows_of(self.tasks)]
-        assert len(keys) == len(set(keys)), "a row was delivered twice"
-        assert set(keys) <= set(KEYS[: self.count])
-        spent, reserved, unlinked, linked = books(self.tasks) if query(self.tasks, "SELECT 1 FROM ledger") else (0,) * 4
-        scratched = query(self.tasks, "SELECT era FROM task")[0][0] > 1
-        assert scratched or spent == linked + unlinked, "the books do not add up"
-        assert reserved >= 0
+    @precondition(lambda self: (self.tasks / "toy_state.db").exists())
+    @rule(what=TAKEN_BACK, manner=manners(), kill_at=st.none() | KILLS)
+    def take_back(self, what: str, manner: dict[str, Any], kill_at: int | None) -> None:
+        """Wipe, or show stored answers again; and run on, perhaps until a kill."""
+        self.play({"once": True, **manner, what: True, "yes": True}, takes_back=what, kill_at=kill_at)
 
     # ------------------------------------------------------------ how it ends
 
     def come_to_an_end(self) -> None:
         """The weather clears and the code is mended: the task is done, and the books agree with the server's."""
-        if not self.count:
+        if not self.code.count:
             return
         self.set_plan(QUICK_PLAN)
         let_time_pass(self.server, 100_000)
-        self.breaks = frozenset()
-        code = self.play({"process_failed_batches": -1, "max_pass_failures": 99, "min_pass_ratio": 0.0})
-        assert code == 0, f"the task did not come to its end (exit code {code})"
-        self.nothing_is_wrong()
+        self.change(breaks=None)
+        self.play({"process_failed_batches": -1, "max_pass_failures": 99, "min_pass_ratio": 0.0}, must_end=True)
         let_time_pass(self.server, 100)
-        delivered = {row["key"] for row in rows_of(self.tasks)}
-        failed = {
-            key
-            for (key,) in query(
-                self.tasks,
-                "SELECT key FROM request JOIN sample ON sample.id = sample_id WHERE request.state = 'failed'",
-            )
-        }
-        assert delivered | failed == set(KEYS[: self.count]), "a sample was lost"
-        assert not delivered & failed
         assert files_of(self.server, self.tasks) == [], "files were left on the server"
-        ours = [batch for batch in batches_of(self.server, self.tasks) if batch["status"] != "failed"]
-        numbers = [
-            (batch["metadata"]["gpt_batch_api_batch"], batch["metadata"]["gpt_batch_api_nonce"]) for batch in ours
-        ]
-        assert len(numbers) == len(set(numbers))
         billed = ask(self.server, "/sandbox/ledger")["total"].get("cost_pico", 0)
         spent, reserved, _, linked = books(self.tasks)
-        assert reserved == 0
+        assert reserved == 0, "money is still reserved"
         assert linked <= billed <= spent, "the books do not agree with the server's"
         assert query(self.tasks, "SELECT 1 FROM ledger WHERE kind = 'unknown'") or billed == spent
 
+    # ------------------------------------------------------------ what always holds
+
+    def play(
+        self,
+        values: dict[str, Any],
+        *,
+        takes_back: str | None = None,
+        kill_at: int | None = None,
+        must_end: bool = False,
+    ) -> None:
+        """One run, and all that must hold after it."""
+        before = look(self.tasks, self.server)
+        step = Step(values, takes_back, kill_at, self.code, self.model.fair, before)
+        log = log_of(self.tasks)
+        known_bytes = log.stat().st_size if log.exists() else 0
+        code = run(functools.partial(play, code=self.code, values=values), self.tasks, self.server.url, kill_at=kill_at)
+        said = log.read_bytes()[known_bytes:].decode()
+        after = look(self.tasks, self.server)
+        end_is_right(step, code=code, log=said)
+        assert code == 0 or not must_end, f"the task did not come to its end (exit code {code}):\n{said}"
+        self.nothing_is_wrong(must_be_fine=must_end)
+        self.model.run(before, after, code=self.code, takes_back=takes_back)
+        limits_are_kept(before, after, values=values, log=said)
+        self.what_the_code_means_is_true(step, code, after)
+
+    def what_the_code_means_is_true(self, step: Step, code: int, after: Seen) -> None:
+        """A dry run changes nothing; a run that is done has done all; one that ended well has delivered."""
+        if step.values.get("dryrun"):
+            assert (after.stored, after.delivered) == (step.before.stored, step.before.delivered), (
+                "a dry run changed it"
+            )
+        elif code in (0, 3):
+            self.model.all_is_delivered(after)
+            if code == 0 and not (step.reprocesses or step.values.get("only_process")):
+                self.model.has_come_to_an_end(after, self.code)
+
+    def nothing_is_wrong(self, *, must_be_fine: bool) -> None:
+        """The doctor finds nothing that no run would mend; at the end, nothing at all."""
+        place = Workplace(self.tasks, "toy")
+        if not place.store.exists():
+            return
+        diagnosis = examine(place)
+        wrong = (Health.WRONG, Health.NEXT_RUN) if must_be_fine else (Health.WRONG,)
+        said = "\n".join(map(str, health_lines(diagnosis)))
+        assert not any(check.health in wrong for check in diagnosis.checks), f"the doctor says:\n{said}"
+
     # ------------------------------------------------------------ helpers
 
-    def play(self, values: dict[str, Any], *, kill_at: int | None = None) -> int:
-        job = functools.partial(play, count=self.count, breaks=self.breaks, doubts=self.doubts, values=values)
-        code = run(job, self.tasks, self.server.url, kill_at=kill_at)
-        assert code in (0, 1, 3) or (code == KILLED and kill_at is not None), f"exit code {code}"
-        return code
+    def change(self, **facts: Any) -> None:
+        """The task's code is another from now on."""
+        self.code = Code(**{**vars(self.code), **facts})
 
     def set_plan(self, text: str) -> None:
         tell(self.server, "/sandbox/plan", yaml.safe_load(text) or {})
@@ -236,7 +230,7 @@ class Story(RuleBasedStateMachine):
 TestAnyStory: Any = Story.TestCase
 TestAnyStory.settings = settings(
     max_examples=int(os.environ.get("STORIES", "20")),
-    stateful_step_count=8,
+    stateful_step_count=6,
     suppress_health_check=list(HealthCheck),
     report_multiple_bugs=False,
 )
