@@ -156,7 +156,8 @@ def one_line_help() -> str:
         "--max_batch_requests NUM most requests in one batch (default: 50_000)",
         "--lock_timeout NUM how long to wait for another process that holds this task; none: as long as it takes "
         "(s; default: none)",
-        "--endpoint PATH endpoint that requests go to (default: $OPENAI_ENDPOINT, else /v1/chat/completions)",
+        "--endpoint PATH endpoint that requests go to; only /v1/chat/completions is supported "
+        "(default: $OPENAI_ENDPOINT, else /v1/chat/completions)",
         "--openai_api_key KEY key for the API; never stored, never logged (default: $OPENAI_API_KEY)",
         "--no_run show the status, apply wipes, and stop --postprocess_output {never,if_written,always}",
         "--wipe_task CAUTION: forget everything, output included, and start from scratch (implies wipe_requests) ",
