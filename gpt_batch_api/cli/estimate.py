@@ -6,13 +6,7 @@ import argparse
 import time
 
 from gpt_batch_api.cli.options import add_chosen_settings, settings_from_args
-from gpt_batch_api.cli.tasks import (
-    add_task_arguments,
-    look_at_each,
-    not_begun_document,
-    not_begun_line,
-    print_documents,
-)
+from gpt_batch_api.cli.tasks import add_task_arguments, look_at_each, print_looks
 
 _SETTINGS: dict[str, tuple[str, ...]] = {"limits": (), "costs": (), "extra": ("price_file", "strict_budget")}
 """What an estimate depends on: groups of settings, all of a group or those named."""
@@ -33,13 +27,5 @@ def run(arguments: argparse.Namespace) -> int:
 
     settings = settings_from_args(arguments, ignore=("task_dir", "task_prefix"))
     looks = look_at_each(arguments, lambda place: estimate_stored(place.store, settings, now=time.time()))
-    if arguments.json:
-        documents = [
-            not_begun_document(place) if found is None else estimate_document(found, prefix=place.prefix)
-            for place, found in looks.found
-        ]
-        print_documents(documents, arguments)
-        return looks.exit_code
-    for place, found in looks.found:
-        print(not_begun_line(place) if found is None else "\n".join(estimate_lines(found, prefix=place.prefix)))
+    print_looks(looks, arguments, document=estimate_document, lines=estimate_lines)
     return looks.exit_code

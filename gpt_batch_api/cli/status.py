@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from gpt_batch_api.cli.tasks import (
-    add_task_arguments,
-    look_at_each,
-    not_begun_document,
-    not_begun_line,
-    print_documents,
-)
+from gpt_batch_api.cli.tasks import add_task_arguments, look_at_each, print_looks
 from gpt_batch_api.domain.workplace import Workplace
 
 
@@ -34,16 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
         return None if taken is None else facts_of(taken, settings=settings_of(taken), now=time.time())
 
     looks = look_at_each(arguments, look)
-    if arguments.json:
-        documents = [
-            not_begun_document(place) if facts is None else status_document(facts, prefix=place.prefix)
-            for place, facts in looks.found
-        ]
-        print_documents(documents, arguments)
-        return looks.exit_code
-    for place, facts in looks.found:
-        print(not_begun_line(place) if facts is None else "\n".join(status_lines(facts, prefix=place.prefix)))
+    print_looks(looks, arguments, document=status_document, lines=status_lines)
     snapshots = [facts.snapshot for _, facts in looks.found if facts is not None]
-    if len(snapshots) > 1:
+    if len(snapshots) > 1 and not arguments.json:
         print(total_line(snapshots))
     return looks.exit_code

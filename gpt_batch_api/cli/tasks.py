@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,13 +106,27 @@ def looked_at(place: Workplace) -> Iterator[sqlite3.Connection]:
         yield db
 
 
-def not_begun_line(place: Workplace) -> str:
-    """A task of which only the files are there, for people."""
-    return f"Task {place.prefix}: not begun"
+def print_looks(
+    looks: Looks[T | None],
+    arguments: argparse.Namespace,
+    *,
+    document: Callable[..., dict[str, Any]],
+    lines: Callable[..., Iterable[str]],
+) -> None:
+    """Print what was found of each task: by *document* or *lines*, which get it and the task's prefix. None: not begun."""
+    if arguments.json:
+        documents = [
+            not_begun_document(place) if found is None else document(found, prefix=place.prefix)
+            for place, found in looks.found
+        ]
+        print_documents(documents, arguments)
+        return
+    for place, found in looks.found:
+        print(f"Task {place.prefix}: not begun" if found is None else "\n".join(lines(found, prefix=place.prefix)))
 
 
 def not_begun_document(place: Workplace) -> dict[str, Any]:
-    """The same for scripts."""
+    """A task of which only the files are there, for scripts."""
     return {"task": place.prefix, "begun": False}
 
 
