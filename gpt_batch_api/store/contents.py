@@ -47,12 +47,12 @@ def _broken_payloads(db: sqlite3.Connection) -> Iterator[str]:
             return hash_of_payload(body) == should
         return isinstance(json.loads(body), dict) and all(map(is_medium, media))
 
-    for key, packed, should in db.execute(
+    yield from _failing(
+        db,
         "SELECT key, body, payload_hash FROM payload JOIN request ON request.id = request_id "
-        "JOIN sample ON sample.id = sample_id ORDER BY request_id"
-    ):
-        if not _holds(is_payload, packed, should):
-            yield key
+        "JOIN sample ON sample.id = sample_id ORDER BY request_id",
+        is_payload,
+    )
 
 
 def _broken_answers(db: sqlite3.Connection) -> Iterator[str]:
@@ -60,12 +60,12 @@ def _broken_answers(db: sqlite3.Connection) -> Iterator[str]:
         body = raw_body(unpack(packed))
         return bool(body) or verdict != Verdict.SUCCESS
 
-    for key, packed, verdict in db.execute(
+    yield from _failing(
+        db,
         "SELECT key, body, verdict FROM raw_response JOIN response ON response.id = response_id "
-        "JOIN request ON request.id = request_id JOIN sample ON sample.id = sample_id ORDER BY response_id"
-    ):
-        if not _holds(is_answer, packed, verdict):
-            yield key
+        "JOIN request ON request.id = request_id JOIN sample ON sample.id = sample_id ORDER BY response_id",
+        is_answer,
+    )
 
 
 def _broken_states(db: sqlite3.Connection) -> Iterator[str]:
@@ -73,8 +73,14 @@ def _broken_states(db: sqlite3.Connection) -> Iterator[str]:
         json.loads(text.decode())
         return True
 
-    for key, text in db.execute("SELECT key, CAST(state AS BLOB) FROM sample WHERE state IS NOT NULL ORDER BY id"):
-        if not _holds(is_state, text):
+    sql = "SELECT key, CAST(state AS BLOB) FROM sample WHERE state IS NOT NULL ORDER BY id"
+    yield from _failing(db, sql, is_state)
+
+
+def _failing(db: sqlite3.Connection, sql: str, test: Callable[..., bool]) -> Iterator[str]:
+    """The first value of each row of *sql* whose other values do not pass *test*."""
+    for key, *values in db.execute(sql):
+        if not _holds(test, *values):
             yield key
 
 
