@@ -80,18 +80,14 @@ def _warn_if_stuck(context: Context, batch: BatchRow) -> None:
         )
 
 
-def known_for_s(context: Context, batch: BatchRow, *, at: float | None = None) -> float:
-    """How long a batch has been on the server, now or *at* an earlier moment.
-
-    By the server's time: the clock here may have been set meanwhile.
-    """
-    now = context.remote.server_now()
-    return min(now, now if at is None else at) - pushes.created_at(context.db, batch.id)
+def known_for_s(context: Context, batch: BatchRow, *, at: float) -> float:
+    """How long a batch had been on the server *at* a moment, both in the server's time: the clock here may have been set."""
+    return at - pushes.created_at(context.db, batch.id)
 
 
 def _warn_if_lost_sight(context: Context, batch: BatchRow) -> None:
     """A batch that was created just now may only not be shown yet."""
-    if known_for_s(context, batch) >= min(60.0, context.settings.extra.list_lag_wait):
+    if known_for_s(context, batch, at=context.remote.server_now()) >= min(60.0, context.settings.extra.list_lag_wait):
         context.tell(
             Advice(
                 text=f"The server does not know batch {batch.id} ({batch.remote_id}) any more. It is asked for again at "

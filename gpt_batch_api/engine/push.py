@@ -229,8 +229,7 @@ async def _resolve_create(context: Context, push: PushRow) -> None:
             _record_created(context, push, batch, remote_id=remote.id, status=remote.status, adopted=True)
             return
     now = context.clock.now()
-    looked_at = min(began_at, context.remote.server_now())  # the machine may have slept since it looked
-    waited_s = looked_at - push.create_at
+    waited_s = context.remote.looked_at(began_at) - push.create_at
     lag_s = context.settings.extra.list_lag_wait
     with context.transaction() as tx:
         if waited_s >= lag_s:

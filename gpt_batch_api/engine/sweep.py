@@ -108,7 +108,7 @@ async def look_for_orphans(context: Context) -> None:
         async for file in wire_files.newest(context.remote, since=since)
         if file.filename in names
     }
-    looked_at = min(began_at, context.remote.server_now())  # the machine may have slept since it looked
+    looked_at = context.remote.looked_at(began_at)
     lag_s = context.settings.extra.list_lag_wait
     with context.transaction() as tx:
         for name, orphan in names.items():

@@ -104,10 +104,10 @@ async def _one_round(context: Context) -> None:
     for batch in batches.in_states(context.db, BatchState.SEALED):
         dissolve(context, batch, why="wiped")
     if batches.in_states(context.db, BatchState.REMOTE):
-        asked_at = context.remote.server_now()
+        began_at = context.remote.server_now()
         await poll.poll(context)
         await _cancel_remote(context)
-        _give_up_unknown(context, asked_at=asked_at)
+        _give_up_unknown(context, asked_at=context.remote.looked_at(began_at))
     for batch in batches.in_states(context.db, BatchState.ENDED):
         await settle.settle(context, batch.id)
     await sweep.look_for_orphans(context)

@@ -111,6 +111,13 @@ class Transport:
         """
         return self.clock.now() + self._ahead_s
 
+    def looked_at(self, began_at: float) -> float:
+        """When, in the server's time, a look at it was made that began at *began_at* and has just been read.
+
+        Not now: the machine may have slept since.
+        """
+        return min(began_at, self.server_now())
+
     @property
     def client(self) -> AsyncOpenAI:
         """The official client, made at first use (its import takes most of a second)."""
