@@ -13,7 +13,6 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
 
 from gpt_batch_api.domain.delivery import UNCERTAIN, Delivered, Progress, Rows
 from gpt_batch_api.domain.disk import sync_folder
@@ -161,13 +160,11 @@ def as_delivered(rows: Iterable[tuple[int, bytes]], parts: Sequence[Delivered]) 
     todo = iter(rows)
     following = next(todo, None)
     for part in parts:
-        count = size_bytes = crc = last = 0
+        made = replace(part, rows=0, size_bytes=0, crc32=0, last_output=0)
         while following is not None and following[0] <= part.last_output:
-            last, text = following
-            line = text + b"\n"
-            count, size_bytes, crc = count + 1, size_bytes + len(line), zlib.crc32(line, crc)
+            made = _grown(made, following[1] + b"\n", following[0])
             following = next(todo, None)
-        yield replace(part, rows=count, size_bytes=size_bytes, crc32=crc, last_output=last)
+        yield made
 
 
 class _Todo:
@@ -209,7 +206,9 @@ def _extend(path: Path, part: Delivered, todo: _Todo, *, parts: Parts, step_byte
         while todo and not parts.is_full(part, todo.line):
             if step_bytes is not None and part.size_bytes - begin >= step_bytes:
                 break
-            part = _write(stream, part, todo.line, todo.take())
+            line = todo.line
+            stream.write(line)
+            part = _grown(part, line, todo.take())
         stream.flush()
         os.fsync(stream.fileno())
     if is_new:
@@ -226,8 +225,8 @@ def _cut(path: Path, size_bytes: int) -> int:
     return cut_bytes
 
 
-def _write(stream: BinaryIO, part: Delivered, line: bytes, output_id: int) -> Delivered:
-    stream.write(line)
+def _grown(part: Delivered, line: bytes, output_id: int) -> Delivered:
+    """The part with one line more."""
     return replace(
         part,
         rows=part.rows + 1,
