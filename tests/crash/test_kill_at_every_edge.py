@@ -14,7 +14,7 @@ from tests.crash import jobs
 from tests.crash.command import RESTART_EDGES
 from tests.crash.harness import KILLED, edges_of, run
 from tests.crash.kills import Bench, Kills
-from tests.crash.trials import LATE, QUICK, TRIALS
+from tests.crash.trials import LATE, TRIALS
 from tests.crash.world import Direct, look
 from tests.toy import ask, batches_of, sandbox
 
@@ -95,7 +95,7 @@ def test_a_job_killed_at_some_edges_recovers_completely(bench: Bench, name: str)
         assert bench.kill(Kills(name, number)).failures == []
 
 
-LAGGING = json.dumps({**QUICK, **LATE})
+LAGGING = json.dumps(LATE)
 
 
 def edges_after_posts(folder: Path, url: str, *, record: Path) -> list[int]:

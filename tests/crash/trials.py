@@ -111,6 +111,8 @@ class Trial:
             "answers were paid twice": self.wipes or self.charged_by_chance or paid_again <= lost,
             "answers were paid that nobody has": self.wipes
             or world.billed_requests + charged.calls - world.paid_answers <= lost,
+            "direct calls were paid again that are not booked as unknown": self.wipes
+            or charged.calls - world.paid_direct_answers <= lost,
             "a batch of ours still runs on the server": world.statuses.keys() <= ENDED,
             "something is still reserved": world.reserved_pico == 0,
             "the ledger is not what the server charged": 0

@@ -62,6 +62,8 @@ class World:
     """All that are kept, good or bad."""
     paid_answers: int
     """Those that cost something."""
+    paid_direct_answers: int
+    """Of these, the answers to direct calls."""
     batches_by_number: Counter[str]
     billed_pico: int
     """By the server, for the batches of this task."""
@@ -125,6 +127,9 @@ def look(folder: Path, sandbox: SandboxProcess) -> World:
             lost_replies=db.execute("SELECT count(*) FROM response WHERE reason = 'lost_reply'").fetchone()[0],
             answers=db.execute("SELECT count(*) FROM response").fetchone()[0],
             paid_answers=db.execute("SELECT count(*) FROM response WHERE cost_pico > 0").fetchone()[0],
+            paid_direct_answers=db.execute(
+                "SELECT count(*) FROM response WHERE group_id IS NOT NULL AND cost_pico > 0"
+            ).fetchone()[0],
             batches_by_number=Counter(
                 batch["metadata"]["gpt_batch_api_batch"] for batch in batches if batch["status"] != "failed"
             ),
