@@ -25,6 +25,7 @@ from gpt_batch_api.wire.trouble import Lost, NotSent
 from tests.wire.tiny import (
     AFTER_READING,
     BEFORE_READING,
+    CUT_IN_THE_HEAD,
     KEY,
     WHILE_READING,
     Answer,
@@ -230,6 +231,7 @@ def rude_server() -> Iterator[str]:
 # ---------------------------------------------------------------- trouble on the way
 
 LOST = {
+    **CUT_IN_THE_HEAD,
     "hung up while reading": WHILE_READING,
     "hung up after reading": AFTER_READING,
     "reply cut in the middle": Answer(200, json.dumps({"id": "x"}).encode(), cut_after=5),

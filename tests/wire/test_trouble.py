@@ -17,6 +17,7 @@ from gpt_batch_api.wire.trouble import Lost, NotSent, Refused, Trouble, understa
 from tests.wire.tiny import (
     AFTER_READING,
     BEFORE_READING,
+    CUT_IN_THE_HEAD,
     WHILE_READING,
     Answer,
     TinyServer,
@@ -64,6 +65,7 @@ HARD = {
     "hung up before reading": BEFORE_READING,
     "hung up while reading": WHILE_READING,
     "hung up after reading": AFTER_READING,
+    **CUT_IN_THE_HEAD,
     "reply cut in the middle": Answer(200, json.dumps(BATCH).encode(), cut_after=5),
     "reply cut before its body": Answer(200, json.dumps(BATCH).encode(), cut_after=0),
     "broken JSON": Answer(200, b"{"),
@@ -152,6 +154,7 @@ LOST = {
     "error in an encoding that it is not": Answer(500, b'{"error": {}}', {"content-type": "text/json; charset=utf-16"}),
     "not compressed as it says": Answer(200, json.dumps(BATCH).encode(), {"content-encoding": "gzip"}),
     "hung up after reading": AFTER_READING,
+    **CUT_IN_THE_HEAD,
     "reply cut in the middle": Answer(200, json.dumps(BATCH).encode(), cut_after=5),
     "broken JSON": Answer(200, b'{"id": "batch_1'),
     "no JSON": Answer(200, b"<html>welcome</html>"),

@@ -46,15 +46,17 @@ class Seen:
 class Answer:
     """What the server does with one request.
 
-    `cut_after` ends the connection after so many bytes of a body that was announced in full; `meanwhile` is called when
-    `pause_at` bytes of it are sent. `hang_up` resets the connection instead of answering: before, during or after reading.
-    `hold` waits, before answering, until the test lets go.
+    `cut_after` ends the connection after so many bytes of a body that was announced in full, `cut_head_after` after so many
+    of what comes before the body (or so many before its end). `meanwhile` is called when `pause_at` bytes of the body are
+    sent. `hang_up` resets the connection instead of answering: before, during or after reading. `hold` waits, before
+    answering, until the test lets go.
     """
 
     status: int = 200
     body: bytes = b"{}"
     headers: Mapping[str, str] = field(default_factory=dict)
     cut_after: int | None = None
+    cut_head_after: int | None = None
     meanwhile: Callable[[], None] | None = None
     pause_at: int = 0
     hang_up: str | None = None
@@ -64,6 +66,14 @@ class Answer:
 BEFORE_READING = Answer(hang_up="before")
 WHILE_READING = Answer(hang_up="during")
 AFTER_READING = Answer(hang_up="after")
+CUT_IN_THE_HEAD = {
+    "ended without a reply": Answer(cut_head_after=0),
+    "reply cut in its first line": Answer(cut_head_after=10),
+    "reply cut after its first line": Answer(cut_head_after=len("HTTP/1.1 200 Whatever\r\n")),
+    "reply cut in a header": Answer(cut_head_after=len("HTTP/1.1 200 Whatever\r\ncontent-l")),
+    "reply cut after its headers": Answer(cut_head_after=-len("\r\n")),
+}
+"""Some clients take such a reply for a whole one with an empty body (that of the standard library does)."""
 
 Decide = Callable[[Seen], Answer]
 
@@ -181,8 +191,11 @@ class _Handler(BaseHTTPRequestHandler):
         if answer.hold is not None:
             answer.hold.wait(30)
         headers = {"content-length": str(len(answer.body)), "connection": "close", **answer.headers}
-        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        self.wfile.write(f"HTTP/1.1 {answer.status} Whatever\r\n{head}\r\n".encode())
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        head = f"HTTP/1.1 {answer.status} Whatever\r\n{lines}\r\n".encode()
+        self.wfile.write(head[: answer.cut_head_after])
+        if answer.cut_head_after is not None:
+            return
         body = memoryview(answer.body)
         body = body if answer.cut_after is None else body[: answer.cut_after]
         if answer.meanwhile is not None:
