@@ -67,6 +67,8 @@ def _look(store: Path, place: Workplace, holder: str | None, folder: Path) -> Di
         if damage := checkup.damage(db):
             remedy = "Restore the store from a backup, or move it away to start anew."
             return Diagnosis(place.prefix, None, (_wrong("store", damage, remedy), _lock(holder, None)))
+        if broken := checkup.broken_json(db):
+            return Diagnosis(place.prefix, None, (_wrong("store", broken, CHANGED_OUTSIDE), _lock(holder, None)))
         task = tasks.load_task(db)
         if task is None:
             return Diagnosis(place.prefix, None, (_ok("store", "the task has not begun"), _lock(holder, db)))

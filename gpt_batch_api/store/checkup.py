@@ -6,6 +6,7 @@ every row; nothing is changed. (Files beside the store: `engine/doctor.py`.)
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -17,6 +18,8 @@ from gpt_batch_api.domain.states import BatchState, PushState, RequestState, leg
 from gpt_batch_api.store import twins
 from gpt_batch_api.store.connection import Store
 from gpt_batch_api.store.lengths import CUT_OFF
+
+_JSON = re.compile(r"json_valid\((\w+)\)")
 
 EXAMPLES = 3
 """So many of the rows that break a rule are named."""
@@ -352,6 +355,20 @@ def damage(db: sqlite3.Connection) -> list[str]:
     rows = db.execute(f"PRAGMA integrity_check({EXAMPLES})")
     found = [line for (text,) in rows for line in text.splitlines() if line != "ok"]
     return [line for line in found if not line.startswith("***")] or found  # *** in database main ***
+
+
+def broken_json(db: sqlite3.Connection) -> list[str]:
+    """What should be JSON by the schema and is none: how many rows of which column. Nearly everything reads these.
+
+    States of samples and rows of the output are read one by one, and named: see `contents.py` and the rules above.
+    """
+    found = []
+    for table, sql in db.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'table' ORDER BY name").fetchall():
+        for column in () if table in ("sample", "output") else _JSON.findall(sql):
+            none = f"{column} IS NOT NULL AND NOT json_valid({column})"
+            (number,) = db.execute(f'SELECT count(*) FROM "{table}" WHERE {none}').fetchone()
+            found += [f"{number:,} rows of {table} have a {column} that is no JSON"] if number else []
+    return found
 
 
 def lost_references(db: sqlite3.Connection) -> list[str]:

@@ -627,6 +627,31 @@ def test_pages_that_nothing_uses_any_more_are_a_line_each(done: Path) -> None:
     assert len(health_lines(diagnose(done))) == 1 + len(found) + 1 + 1  # the verdict, what mends it, the lock
 
 
+@pytest.mark.parametrize(
+    ("table", "column", "rows"),
+    [
+        ("task", "metadata", 1),
+        ("task", "server", 1),
+        ("session", "settings", 1),
+        ("response_schema", "json", 1),
+        ("request", "meta", 8),
+        ("batch", "report", 2),
+        ("event", "data", None),
+    ],
+)
+def test_json_that_is_none_is_named(done: Path, table: str, column: str, rows: int | None) -> None:
+    """Everything else is read with it: nothing more can be told."""
+    if table == "response_schema":
+        change(done, "INSERT INTO response_schema (name, json, python) VALUES ('Answer', '{', '')")
+    else:
+        change(done, f"UPDATE {table} SET {column} = '{{'")
+    diagnosis = diagnose(done)
+    (text,) = check_of(diagnosis, "store").found
+    assert text.endswith(f" rows of {table} have a {column} that is no JSON")
+    assert rows is None or text.startswith(f"{rows} ")
+    assert [check.name for check in diagnosis.checks] == ["store", "lock"]
+
+
 def test_a_store_of_a_newer_version_is_named(done: Path) -> None:
     query(done, "PRAGMA user_version = 99")
     (text,) = check_of(diagnose(done), "store").found
