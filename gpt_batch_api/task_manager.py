@@ -31,7 +31,7 @@ from gpt_batch_api.task.samples import Sample
 if TYPE_CHECKING:
     from gpt_batch_api.domain.hooks import Listener, TaskHooks
     from gpt_batch_api.engine.context import Interruption
-    from gpt_batch_api.engine.session import RunResult, Seams, TaskPlan
+    from gpt_batch_api.engine.session import Job, RunResult, Seams
     from gpt_batch_api.planning.reprocess import Preview
 
 __all__ = [
@@ -204,38 +204,20 @@ class TaskManager:
 
     def preview_reprocess(self, selection: Selection = Selection()) -> Preview:
         """What `reprocess` would change. Reads only; may be called while the task runs elsewhere."""
+        from gpt_batch_api.engine.context import Interruption
         from gpt_batch_api.engine.reprocess import preview
-        from gpt_batch_api.engine.session import Seams
 
         with self._left_at_end():
-            return preview(
-                self.settings,
-                self.workplace,
-                self._plan(),
-                selection,
-                listeners=self._all_listeners(),
-                seams=self._seams or Seams(),
-            )
+            return preview(self._job(self._all_listeners(), Interruption()), selection)
 
     def reprocess(self, selection: Selection = Selection()) -> RunResult:
         """Show stored answers to the task's present code once more, and make states, rows and follow-ups of the samples
         anew. Nothing is asked of the server; what the code asks anew, the next run asks. Raises GPTBatchError."""
         from gpt_batch_api.engine.interrupt import interruptible, run_interruptible
         from gpt_batch_api.engine.reprocess import run_reprocess
-        from gpt_batch_api.engine.session import Seams
 
         with self._left_at_end(), interruptible() as interruption:
-            return run_interruptible(
-                run_reprocess(
-                    self.settings,
-                    self.workplace,
-                    self._plan(),
-                    selection,
-                    interruption=interruption,
-                    listeners=self._all_listeners(),
-                    seams=self._seams or Seams(),
-                )
-            )
+            return run_interruptible(run_reprocess(self._job(self._all_listeners(), interruption), selection))
 
     def main(self) -> int:
         """Run the task for a script: errors become one line on the log. Returns the exit code.
@@ -305,7 +287,7 @@ class TaskManager:
 
     async def _run(self, interruption: Interruption, tracker: Listener) -> RunResult:
         from gpt_batch_api.engine.dry import run_dry, run_estimate
-        from gpt_batch_api.engine.session import Seams, run_task
+        from gpt_batch_api.engine.session import run_task
         from gpt_batch_api.monitor.run_view import RunView
 
         self._began = False
@@ -319,24 +301,19 @@ class TaskManager:
             listeners = self._all_listeners(
                 prefix, self._note_beginning, *shown, beside_view=view is not None and view.is_live
             )
-            return await run(
-                self.settings,
-                self.workplace,
-                self._plan(),
-                interruption=interruption,
-                listeners=listeners,
-                seams=self._seams or Seams(),
-            )
+            return await run(self._job(listeners, interruption))
 
-    def _plan(self) -> TaskPlan:
-        from gpt_batch_api.engine.session import TaskPlan
+    def _job(self, listeners: Sequence[Listener], interruption: Interruption) -> Job:
+        from gpt_batch_api.engine.session import Job, Seams, TaskPlan
 
-        return TaskPlan(
+        plan = TaskPlan(
             kind=type(self).__name__,
             metadata=_as_json(self.metadata()),
             make_hooks=self._make_hooks,
             given=frozenset(name for name in self.defaults if self._is_setting(name) and self.settings.given(name)),
         )
+        seams = self._seams or Seams()
+        return Job(self.settings, self.workplace, plan, listeners=listeners, interruption=interruption, seams=seams)
 
     def _all_listeners(self, prefix: str = "", *others: Listener, beside_view: bool = False) -> tuple[Listener, ...]:
         from gpt_batch_api.monitor.logs import LogLines

@@ -65,7 +65,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _wipe(settings: Settings, place: Workplace, loss: Loss) -> Ending:
     from gpt_batch_api.engine.interrupt import interruptible, run_interruptible
-    from gpt_batch_api.engine.session import Seams
     from gpt_batch_api.engine.wipe_alone import run_wipe
     from gpt_batch_api.monitor.logs import LogLines
 
@@ -73,7 +72,5 @@ def _wipe(settings: Settings, place: Workplace, loss: Loss) -> Ending:
         settings = settings.replace(sandbox=True)  # nobody else can reach the task's own sandbox
     listeners = () if settings.extra.verbosity == "quiet" else (LogLines(settings),)
     with interruptible() as interruption:
-        result = run_interruptible(
-            run_wipe(settings, place, loss, interruption=interruption, listeners=listeners, seams=Seams())
-        )
+        result = run_interruptible(run_wipe(settings, place, loss, interruption=interruption, listeners=listeners))
     return result.over.ending

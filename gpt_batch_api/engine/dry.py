@@ -7,7 +7,7 @@ the server. Nothing is learnt from the server, so what depends on its answers is
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,17 +15,15 @@ from typing import Any
 
 from gpt_batch_api.domain.ending import Ending, Over
 from gpt_batch_api.domain.events import Advice, WouldPush
-from gpt_batch_api.domain.hooks import Listener
-from gpt_batch_api.domain.settings import Settings
 from gpt_batch_api.domain.states import BatchState
 from gpt_batch_api.domain.workplace import Workplace
 from gpt_batch_api.engine import wipe
-from gpt_batch_api.engine.context import Context, Interruption
+from gpt_batch_api.engine.context import Context
 from gpt_batch_api.engine.estimate import estimate
 from gpt_batch_api.engine.intake import LOOKUP, Intake
 from gpt_batch_api.engine.loop import Loop
 from gpt_batch_api.engine.seal import dissolve, dissolve_misfits
-from gpt_batch_api.engine.session import RunResult, Seams, TaskPlan, begin_session, load_catalogue, open_task
+from gpt_batch_api.engine.session import Job, RunResult, begin_session, open_task
 from gpt_batch_api.planning import next_step as steps
 from gpt_batch_api.planning.next_step import Generator, Situation, Step
 from gpt_batch_api.store import batches, pushes, snapshot
@@ -33,70 +31,34 @@ from gpt_batch_api.store import wipe as stored_wipe
 from gpt_batch_api.store.dry_copy import copy_for_dry_run
 
 
-async def run_dry(
-    settings: Settings,
-    workplace: Workplace,
-    plan: TaskPlan,
-    *,
-    interruption: Interruption,
-    listeners: Sequence[Listener],
-    seams: Seams,
-) -> RunResult:
+async def run_dry(job: Job) -> RunResult:
     """Show what `run_task` would do. Takes no lock and creates nothing in task_dir."""
-    with _on_a_copy(settings, workplace, plan, interruption=interruption, listeners=listeners, seams=seams) as context:
+    with _on_a_copy(job) as context:
         return RunResult(await _run(context), snapshot.take(context.db))
 
 
-async def run_estimate(
-    settings: Settings,
-    workplace: Workplace,
-    plan: TaskPlan,
-    *,
-    interruption: Interruption,
-    listeners: Sequence[Listener],
-    seams: Seams,
-) -> RunResult:
+async def run_estimate(job: Job) -> RunResult:
     """Estimate what is left, with all that the generator has yet. Takes no lock and creates nothing in task_dir."""
-    with _on_a_copy(settings, workplace, plan, interruption=interruption, listeners=listeners, seams=seams) as context:
+    with _on_a_copy(job) as context:
         _wipe(context)
         intake = Intake(context, source=context.hooks.requests())
-        while intake.state is Generator.OPEN and not interruption.wanted:
+        while intake.state is Generator.OPEN and not job.interruption.wanted:
             intake.take(LOOKUP)
-        if interruption.wanted:
+        if job.interruption.wanted:
             return RunResult(Over(Ending.INTERRUPTED), snapshot.take(context.db))
-        found = estimate(context.db, settings, now=seams.clock.now(), generator_asked=True)
+        found = estimate(context.db, job.settings, now=job.seams.clock.now(), generator_asked=True)
         return RunResult(Over(Ending.DONE), snapshot.take(context.db), found)
 
 
 @contextmanager
-def _on_a_copy(
-    settings: Settings,
-    workplace: Workplace,
-    plan: TaskPlan,
-    *,
-    interruption: Interruption,
-    listeners: Sequence[Listener],
-    seams: Seams,
-) -> Iterator[Context]:
+def _on_a_copy(job: Job) -> Iterator[Context]:
     """A session on a throw-away copy of the task's store."""
     with tempfile.TemporaryDirectory(prefix="gpt_batch_api_") as folder:
-        place = Workplace(Path(folder), workplace.prefix)
-        store = copy_for_dry_run(workplace.store, place.folder)
+        place = Workplace(Path(folder), job.workplace.prefix)
+        store = copy_for_dry_run(job.workplace.store, place.folder)
         try:
-            hooks = open_task(store, workplace, settings, plan, seams=seams, listeners=listeners)
-            yield Context(
-                settings=settings,
-                workplace=place,
-                store=store,
-                session_id=begin_session(store, settings, seams=seams),
-                hooks=hooks,
-                catalogue=load_catalogue(settings),
-                metadata=plan.metadata,
-                listeners=listeners,
-                clock=seams.clock,
-                chance=seams.chance,
-                interruption=interruption,
-            )
+            hooks = open_task(job, store)
+            yield replace(job, workplace=place).context(store, hooks, session_id=begin_session(job, store))
         finally:
             store.close()
 

@@ -14,11 +14,11 @@ from gpt_batch_api.domain.settings import Settings
 from gpt_batch_api.domain.states import BatchState
 from gpt_batch_api.domain.workplace import Workplace
 from gpt_batch_api.engine import failures
-from gpt_batch_api.engine.context import Context, Interruption
+from gpt_batch_api.engine.context import Context
 from gpt_batch_api.engine.hand import record
 from gpt_batch_api.engine.intake import Intake
 from gpt_batch_api.engine.loop import Loop
-from gpt_batch_api.engine.session import Seams, TaskPlan, opened
+from gpt_batch_api.engine.session import Job, Seams, TaskPlan, opened
 from gpt_batch_api.engine.start import start
 from gpt_batch_api.planning import next_step as steps
 from gpt_batch_api.planning.next_step import Situation, next_step
@@ -58,9 +58,7 @@ class ManualRun:
     ) -> AsyncIterator[ManualRun]:
         """Own the job, do the wipes that the settings ask for, and make its store ready."""
         plan = TaskPlan(kind=KIND, metadata={}, make_hooks=lambda metadata: NoTask())
-        async with opened(
-            settings, workplace, plan, listeners=listeners, seams=seams or Seams(), interruption=Interruption()
-        ) as context:
+        async with opened(Job(settings, workplace, plan, listeners=listeners, seams=seams or Seams())) as context:
             await start(context)
             yield cls(context)
 

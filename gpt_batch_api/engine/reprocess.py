@@ -10,23 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from gpt_batch_api.domain.ending import Ending, Over
 from gpt_batch_api.domain.errors import UserError
 from gpt_batch_api.domain.events import Event, Reprocessing, TaskCompleted
-from gpt_batch_api.domain.hooks import Listener
 from gpt_batch_api.domain.request import GPTRequest, Kind, RequestKey
 from gpt_batch_api.domain.selection import Selection
-from gpt_batch_api.domain.settings import Settings
 from gpt_batch_api.domain.states import RequestState
 from gpt_batch_api.domain.words import count
-from gpt_batch_api.domain.workplace import Workplace
-from gpt_batch_api.engine.context import Context, Interruption
+from gpt_batch_api.engine.context import Context
 from gpt_batch_api.engine.deliver import deliver
 from gpt_batch_api.engine.hand import hand
 from gpt_batch_api.engine.intake import Intake
 from gpt_batch_api.engine.loop import all_final, tell_task_completed
-from gpt_batch_api.engine.session import RunResult, Seams, TaskPlan, load_catalogue, open_task, opened
+from gpt_batch_api.engine.session import Job, RunResult, open_task, opened
 from gpt_batch_api.engine.start import start
 from gpt_batch_api.planning.reprocess import Made, NewRequests, Preview, Tally, compare
 from gpt_batch_api.store import outbox, replay, responses, samples, snapshot, tasks
@@ -37,17 +35,9 @@ PAGE = 200
 """So many samples are looked at together."""
 
 
-def preview(
-    settings: Settings,
-    workplace: Workplace,
-    plan: TaskPlan,
-    selection: Selection,
-    *,
-    listeners: Sequence[Listener],
-    seams: Seams,
-) -> Preview:
+def preview(job: Job, selection: Selection) -> Preview:
     """What the task's present code would make of stored answers. Raises UserError if there is nothing to show it."""
-    with _looking(settings, workplace, plan, listeners=listeners, seams=seams) as context:
+    with _looking(job) as context:
         intake = Intake(context, source=None)
         tally = Tally()
         for page in replay.stored_samples(context.db, selection, page=PAGE, max_retries=context.retrying.max_retries):
@@ -64,21 +54,9 @@ def preview(
     return Preview(tally, lost=lost, unfinished=unfinished)
 
 
-async def run_reprocess(
-    settings: Settings,
-    workplace: Workplace,
-    plan: TaskPlan,
-    selection: Selection,
-    *,
-    interruption: Interruption,
-    listeners: Sequence[Listener],
-    seams: Seams,
-) -> RunResult:
+async def run_reprocess(job: Job, selection: Selection) -> RunResult:
     """Do it. What the present code asks anew is queued for the next run. Raises GPTBatchError."""
-    settings = settings.replace(run=False)
-    async with opened(
-        settings, workplace, plan, listeners=listeners, seams=seams, interruption=interruption
-    ) as context:
+    async with opened(replace(job, settings=job.settings.replace(run=False))) as context:
         _refuse_wiping(context)
         await start(context)
         return RunResult(_run(context, selection), snapshot.take(context.db))
@@ -114,35 +92,16 @@ class _LookingContext(Context):
 
 
 @contextmanager
-def _looking(
-    settings: Settings,
-    workplace: Workplace,
-    plan: TaskPlan,
-    *,
-    listeners: Sequence[Listener],
-    seams: Seams,
-) -> Iterator[Context]:
-    if not workplace.store.exists():
-        raise UserError(f"There is no task {workplace.prefix!r} in {workplace.folder}: it has no answers yet.")
-    settings = settings.replace(dedupe=False)  # whose index is made by those who write
-    with reading(workplace.store) as db:
-        store = Store(workplace.store, db=db)
+def _looking(job: Job) -> Iterator[Context]:
+    place = job.workplace
+    if not place.store.exists():
+        raise UserError(f"There is no task {place.prefix!r} in {place.folder}: it has no answers yet.")
+    job = replace(job, settings=job.settings.replace(dedupe=False))  # whose index is made by those who write
+    with reading(place.store) as db:
+        store = Store(place.store, db=db)
         if not tasks.has_begun(db):
-            raise UserError(
-                f"The task {workplace.prefix!r} in {workplace.folder} has not begun: it has no answers yet."
-            )
-        context = _LookingContext(
-            settings=settings,
-            workplace=workplace,
-            store=store,
-            session_id=0,
-            hooks=open_task(store, workplace, settings, plan, seams=seams, listeners=listeners),
-            catalogue=load_catalogue(settings),
-            metadata=plan.metadata,
-            listeners=listeners,
-            clock=seams.clock,
-            chance=seams.chance,
-        )
+            raise UserError(f"The task {place.prefix!r} in {place.folder} has not begun: it has no answers yet.")
+        context = job.context(store, open_task(job, store), session_id=0, kind=_LookingContext)
         _refuse_wiping(context)
         yield context
 

@@ -9,7 +9,7 @@ import socket
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
 from gpt_batch_api.domain.clock import Clock, SystemClock
@@ -61,6 +61,48 @@ class Seams:
 
 
 @dataclass(frozen=True)
+class Job:
+    """A task, what is wanted of it this time, and who is told of it."""
+
+    settings: Settings
+    workplace: Workplace
+    plan: TaskPlan
+    _: KW_ONLY
+    listeners: Sequence[Listener] = ()
+    interruption: Interruption = field(default_factory=Interruption)
+    seams: Seams = field(default_factory=Seams)
+
+    def announce(self, event: Event) -> None:
+        """Tell what happens while there is no session yet."""
+        for listener in self.listeners:
+            listener(event)
+
+    def context(
+        self,
+        store: Store,
+        hooks: TaskHooks,
+        *,
+        session_id: int,
+        catalogue: Catalogue | None = None,
+        kind: type[Context] = Context,
+    ) -> Context:
+        """What the steps of a session on *store* need, but for a server."""
+        return kind(
+            settings=self.settings,
+            workplace=self.workplace,
+            store=store,
+            session_id=session_id,
+            hooks=hooks,
+            catalogue=load_catalogue(self.settings) if catalogue is None else catalogue,
+            metadata=self.plan.metadata,
+            listeners=self.listeners,
+            clock=self.seams.clock,
+            chance=self.seams.chance,
+            interruption=self.interruption,
+        )
+
+
+@dataclass(frozen=True)
 class RunResult:
     """How a run ended, and how the task stands now."""
 
@@ -71,22 +113,12 @@ class RunResult:
     """What is left, if that was asked for (`estimate`)."""
 
 
-async def run_task(
-    settings: Settings,
-    workplace: Workplace,
-    plan: TaskPlan,
-    *,
-    interruption: Interruption,
-    listeners: Sequence[Listener],
-    seams: Seams,
-) -> RunResult:
+async def run_task(job: Job) -> RunResult:
     """Run a task from where it stands: wipes first, then the loop. Raises GPTBatchError.
 
     With `run` off only the wipes are done.
     """
-    async with opened(
-        settings, workplace, plan, listeners=listeners, seams=seams, interruption=interruption
-    ) as context:
+    async with opened(job) as context:
         over = await _run(context)
         return RunResult(over, snapshot.take(context.db))
 
@@ -102,53 +134,33 @@ async def _run(context: Context) -> Over:
 
 
 @asynccontextmanager
-async def opened(
-    settings: Settings,
-    workplace: Workplace,
-    plan: TaskPlan,
-    *,
-    listeners: Sequence[Listener],
-    seams: Seams,
-    interruption: Interruption,
-) -> AsyncIterator[Context]:
+async def opened(job: Job) -> AsyncIterator[Context]:
     """Own the task, open it, and begin a session; end it well whatever happens."""
-    catalogue = load_catalogue(settings)
+    catalogue = load_catalogue(job.settings)
     async with AsyncExitStack() as stack:
-        make_folder(settings, workplace)
+        make_folder(job.settings, job.workplace)
         stack.enter_context(
             lock.hold(
-                workplace.lock,
-                settings,
-                tell=lambda text: _announce(listeners, Advice(text=text)),
-                stop=lambda: interruption.wanted,
+                job.workplace.lock,
+                job.settings,
+                tell=lambda text: job.announce(Advice(text=text)),
+                stop=lambda: job.interruption.wanted,
             )
         )
-        settings, server = stack.enter_context(_server(settings, workplace))
+        settings, server = stack.enter_context(_server(job.settings, job.workplace))
         transport = None
         if _needs_transport(settings):
-            transport = seams.make_transport(_as_server(settings), seams.clock)
+            transport = job.seams.make_transport(_as_server(settings), job.seams.clock)
             stack.push_async_callback(transport.close)
             if server.get("base_url") and (sandbox := await sandbox_there(transport)):
                 server["sandbox"] = sandbox
-        store = Store.open(workplace.store)
+        store = Store.open(job.workplace.store)
         stack.callback(store.close)
-        hooks = open_task(store, workplace, settings, plan, seams=seams, listeners=listeners)
-        context = Context(
-            settings=settings,
-            workplace=workplace,
-            store=store,
-            session_id=begin_session(store, settings, seams=seams),
-            hooks=hooks,
-            catalogue=catalogue,
-            metadata=plan.metadata,
-            transport=transport,
-            server=server,
-            listeners=listeners,
-            clock=seams.clock,
-            chance=seams.chance,
-            interruption=interruption,
-        )
-        with _session_end(context), disk_explained(workplace.folder):
+        here = replace(job, settings=settings)
+        hooks = open_task(here, store)
+        context = here.context(store, hooks, session_id=begin_session(here, store), catalogue=catalogue)
+        context.transport, context.server = transport, server
+        with _session_end(context), disk_explained(job.workplace.folder):
             yield context
 
 
@@ -165,12 +177,11 @@ def _session_end(context: Context) -> Iterator[None]:
         context.tell(SessionEnded())
 
 
-def begin_session(store: Store, settings: Settings, *, seams: Seams) -> int:
+def begin_session(job: Job, store: Store) -> int:
     """Write down who runs the task with which settings (without secrets); the session's id."""
+    settings, now = job.settings.public(), job.seams.clock.now()
     with store.transaction() as tx:
-        return tasks.begin_session(
-            tx, pid=os.getpid(), host=socket.gethostname(), settings=settings.public(), now=seams.clock.now()
-        )
+        return tasks.begin_session(tx, pid=os.getpid(), host=socket.gethostname(), settings=settings, now=now)
 
 
 def load_catalogue(settings: Settings) -> Catalogue:
@@ -211,19 +222,12 @@ def make_folder(settings: Settings, workplace: Workplace) -> None:
         raise UserError(f"task_dir {folder} cannot be made: {error}.") from error
 
 
-def open_task(
-    store: Store,
-    workplace: Workplace,
-    settings: Settings,
-    plan: TaskPlan,
-    *,
-    seams: Seams,
-    listeners: Sequence[Listener],
-) -> TaskHooks:
+def open_task(job: Job, store: Store) -> TaskHooks:
     """Create the task if it is new; otherwise insist that it is the same one, with the metadata captured then.
 
     A task that has asked nothing yet takes the metadata of this run.
     """
+    plan, place, settings, seams = job.plan, job.workplace, job.settings, job.seams
     task = tasks.load_task(store.db)
     if task is None:
         hooks = plan.make_hooks(plan.metadata)
@@ -234,7 +238,7 @@ def open_task(
         return hooks
     if task.kind != plan.kind:
         raise UserError(
-            f"The files of {workplace.prefix!r} in {workplace.folder} belong to a task of class {task.kind}, not {plan.kind}. "
+            f"The files of {place.prefix!r} in {place.folder} belong to a task of class {task.kind}, not {plan.kind}. "
             "Choose another task_prefix."
         )
     if stored_wipe.greatest(task.wiping, wipe.wanted(settings)) == "task":
@@ -250,7 +254,7 @@ def open_task(
                     f"{name} is {plan.metadata.get(name)!r} in this run, but the task was created with "
                     f"{task.metadata.get(name)!r}, which stays. To change it use --reinit_meta."
                 )
-                _announce(listeners, Advice(text=text))
+                job.announce(Advice(text=text))
     return plan.make_hooks(tasks.get_task(store.db).metadata)
 
 
@@ -301,8 +305,3 @@ def _as_server(settings: Settings) -> Server:
         organization=general.openai_organization,
         project=general.openai_project,
     )
-
-
-def _announce(listeners: Sequence[Listener], event: Event) -> None:
-    for listener in listeners:
-        listener(event)

@@ -25,7 +25,7 @@ from gpt_batch_api.domain.workplace import Workplace
 from gpt_batch_api.engine import wipe
 from gpt_batch_api.engine.context import Context, Interruption
 from gpt_batch_api.engine.direct import give_up_lost_calls
-from gpt_batch_api.engine.session import RunResult, Seams, TaskPlan, opened
+from gpt_batch_api.engine.session import Job, RunResult, TaskPlan, opened
 from gpt_batch_api.engine.start import start
 from gpt_batch_api.sinks.publish import remove
 from gpt_batch_api.store import batches, ledger, outbox, pushes, snapshot, tasks
@@ -81,13 +81,11 @@ async def run_wipe(
     *,
     interruption: Interruption,
     listeners: Sequence[Listener],
-    seams: Seams,
 ) -> RunResult:
     """Do what *loss* tells. Raises GPTBatchError; whenever it is broken off, the next run or wipe finishes it."""
     settings = settings.replace(run=False, **({_SETTING[loss.kind]: True} if loss.on_server else {}))
-    async with opened(
-        settings, workplace, _plan(workplace), listeners=listeners, seams=seams, interruption=interruption
-    ) as context:
+    job = Job(settings, workplace, _plan(workplace), listeners=listeners, interruption=interruption)
+    async with opened(job) as context:
         if loss.on_server:
             await start(context)
         else:
