@@ -116,9 +116,10 @@ class DryLoop(Loop):
                 now=now,
                 server_now=now,
             )
-            pushes.note_uploaded(tx, pushes.get(tx, push_id), file_id=f"dry-{push_id}")
+            pushes.note_uploaded(tx, pushes.get(tx, push_id), file_id=f"dry-{push_id}", server_now=now)
             pushes.begin_create(tx, pushes.get(tx, push_id), nonce=context.nonce(), now=now)
-            pushes.note_created(tx, pushes.get(tx, push_id), remote_id=f"dry-{push_id}", status="dry run", now=now)
+            attempt = pushes.get(tx, push_id)
+            pushes.note_created(tx, attempt, remote_id=f"dry-{push_id}", status="dry run", now=now, server_now=now)
             context.tell(
                 WouldPush(
                     batch=batch.id,

@@ -93,7 +93,7 @@ async def _upload(context: Context, push: PushRow, batch: BatchRow) -> None:
     name = context.workplace.upload_name(batch.id, task_uuid=context.task_uuid, nonce=push.upload_nonce)
     file_id = await wire_files.upload(context.remote, path, filename=name)
     with context.transaction() as tx:
-        pushes.note_uploaded(tx, push, file_id=file_id)
+        pushes.note_uploaded(tx, push, file_id=file_id, server_now=context.remote.server_now())
 
 
 async def _create(context: Context, push: PushRow, batch: BatchRow) -> None:
@@ -115,8 +115,9 @@ async def _create(context: Context, push: PushRow, batch: BatchRow) -> None:
 def _record_created(
     context: Context, push: PushRow, batch: BatchRow, *, remote_id: str, status: str, adopted: bool
 ) -> None:
+    now, server_now = context.clock.now(), context.remote.server_now()
     with context.transaction() as tx:
-        pushes.note_created(tx, push, remote_id=remote_id, status=status, now=context.clock.now())
+        pushes.note_created(tx, push, remote_id=remote_id, status=status, now=now, server_now=server_now)
         context.tell(
             BatchPushed(
                 batch=batch.id,
@@ -213,11 +214,11 @@ async def _resolve_upload(context: Context, push: PushRow) -> None:
     async for file in wire_files.newest(context.remote, since=push.upload_at - CLOCK_SKEW_S):
         if file.filename == name:
             with context.transaction() as tx:
-                pushes.note_uploaded(tx, push, file_id=file.id)
+                pushes.note_uploaded(tx, push, file_id=file.id, server_now=context.remote.server_now())
             _take_back(context, pushes.get(context.db, push.id), batch, outcome="found uploaded", told=False)
             return
     with context.transaction() as tx:
-        pushes.lose(tx, push, batch=batch, now=context.clock.now())
+        pushes.lose(tx, push, batch=batch, now=context.clock.now(), server_now=context.remote.server_now())
 
 
 async def _resolve_create(context: Context, push: PushRow) -> None:
@@ -229,21 +230,22 @@ async def _resolve_create(context: Context, push: PushRow) -> None:
             _record_created(context, push, batch, remote_id=remote.id, status=remote.status, adopted=True)
             return
     now = context.clock.now()
-    waited_s = context.remote.looked_at(began_at) - push.create_at
-    lag_s = context.settings.extra.list_lag_wait
+    looked_at = context.remote.looked_at(began_at)
+    over_at = looked_at if push.over_at is None else push.over_at
+    waited_s, lag_s = looked_at - over_at, context.settings.extra.list_lag_wait
     with context.transaction() as tx:
         if waited_s >= lag_s:
-            pushes.lose(tx, push, batch=batch, now=now)
+            pushes.lose(tx, push, batch=batch, now=now, server_now=looked_at)
         else:
-            pushes.look_later(tx, push, at=now + _next_look_s(waited_s, lag_s))
+            pushes.look_later(tx, push, at=now + _next_look_s(waited_s, lag_s), over_at=over_at)
 
 
 def _next_look_s(waited_s: float, lag_s: float) -> float:
     """Look often at first, then more rarely, and once just when the lists can no longer be behind.
 
-    A clock that was set back only makes the wait longer.
+    A clock that was set back only makes the wait longer. (The server tells its time in whole seconds.)
     """
-    if waited_s < 0:
+    if waited_s < -1:
         return min(LONGEST_LOOK_S, lag_s)
     doubling = 2.0 ** math.floor(math.log2(max(waited_s, FIRST_LOOK_S)))
     return max(0.05, min(LONGEST_LOOK_S, doubling, lag_s - waited_s))

@@ -114,5 +114,5 @@ async def look_for_orphans(context: Context) -> None:
         for name, orphan in names.items():
             if name in found:
                 pushes.end_orphan(tx, orphan, file_id=found[name])
-            elif looked_at - orphan.upload_at >= lag_s:
+            elif looked_at - orphan.over_at >= lag_s:
                 pushes.end_orphan(tx, orphan, file_id=None)

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from importlib import resources
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 Migration = str | Callable[[sqlite3.Connection], None]
 
@@ -42,5 +42,5 @@ def _to_2(db: sqlite3.Connection) -> None:
     learn_from_stored(db)
 
 
-MIGRATIONS: Mapping[int, Migration] = {1: _to_2, 2: packaged("migration_2.sql")}
+MIGRATIONS: Mapping[int, Migration] = {1: _to_2, 2: packaged("migration_2.sql"), 3: packaged("migration_3.sql")}
 """How to get from schema version N to N + 1: SQL statements, or a function."""

@@ -29,12 +29,17 @@ class PushRow:
     file_id: str | None
     create_nonce: str | None
     create_at: float | None
+    over_at: float | None
+    """By when, in the server's time, the call was over that made what its lists are to show; None before the first look.
+
+    Not the intent: a call may take minutes, and the machine may sleep before it leaves.
+    """
     remote_id: str | None
     look_at: float | None
     outcome: str | None
 
 
-_COLUMNS = "id, batch_id, state, upload_nonce, upload_at, file_id, create_nonce, create_at, remote_id, look_at, outcome"
+_COLUMNS = "id, batch_id, state, upload_nonce, upload_at, file_id, create_nonce, create_at, over_at, remote_id, look_at, outcome"
 
 
 def _push(row: sqlite3.Row) -> PushRow:
@@ -117,9 +122,9 @@ def begin(
     return cursor.lastrowid
 
 
-def note_uploaded(tx: sqlite3.Connection, push: PushRow, *, file_id: str) -> None:
+def note_uploaded(tx: sqlite3.Connection, push: PushRow, *, file_id: str, server_now: float) -> None:
     """uploading → uploaded."""
-    _move(tx, push, PushState.UPLOADED, "file_id = ?, look_at = NULL", file_id)
+    _move(tx, push, PushState.UPLOADED, "file_id = ?, upload_at = ?, look_at = NULL", file_id, server_now)
     add_server_files(tx, push.batch_id, {file_id: "input"})
 
 
@@ -128,9 +133,11 @@ def begin_create(tx: sqlite3.Connection, push: PushRow, *, nonce: str, now: floa
     _move(tx, push, PushState.CREATING, "create_nonce = ?, create_at = ?", nonce, now)
 
 
-def note_created(tx: sqlite3.Connection, push: PushRow, *, remote_id: str, status: str, now: float) -> None:
+def note_created(
+    tx: sqlite3.Connection, push: PushRow, *, remote_id: str, status: str, now: float, server_now: float
+) -> None:
     """creating → created, and its batch pushing → remote: the server has it."""
-    _move(tx, push, PushState.CREATED, "remote_id = ?, look_at = NULL", remote_id)
+    _move(tx, push, PushState.CREATED, "remote_id = ?, over_at = ?, look_at = NULL", remote_id, server_now)
     cursor = tx.execute(
         "UPDATE batch SET state = 'remote', remote_id = ?, remote_status = ?, pushed_at = ?, moved_at = ? "
         "WHERE id = ? AND state = 'pushing'",
@@ -140,27 +147,31 @@ def note_created(tx: sqlite3.Connection, push: PushRow, *, remote_id: str, statu
 
 
 def created_at(db: sqlite3.Connection, batch_id: int) -> float:
-    """When the batch on the server was to be created, in the server's time."""
+    """By when the batch was created, in the server's time."""
     row = db.execute(
-        "SELECT create_at FROM push WHERE batch_id = ? AND state = 'created' ORDER BY id DESC LIMIT 1", (batch_id,)
+        "SELECT over_at FROM push WHERE batch_id = ? AND state = 'created' ORDER BY id DESC LIMIT 1", (batch_id,)
     ).fetchone()
     at: float = row[0]
     return at
 
 
-def look_later(tx: sqlite3.Connection, push: PushRow, *, at: float) -> None:
-    """The reply is lost, or was not found yet: look for it on the server at the moment *at*."""
-    tx.execute("UPDATE push SET look_at = ? WHERE id = ?", (at, push.id))
+def look_later(tx: sqlite3.Connection, push: PushRow, *, at: float, over_at: float | None = None) -> None:
+    """The reply is lost, or was not found yet: look for it on the server at the moment *at*.
+
+    Who has looked knows that the call was over by then: *over_at*, which the first look decides.
+    """
+    tx.execute("UPDATE push SET look_at = ?, over_at = coalesce(over_at, ?) WHERE id = ?", (at, over_at, push.id))
 
 
-def lose(tx: sqlite3.Connection, push: PushRow, *, batch: BatchRow, now: float) -> None:
+def lose(tx: sqlite3.Connection, push: PushRow, *, batch: BatchRow, now: float, server_now: float) -> None:
     """What the attempt may have made is not to be found on the server: give it up, the batch is sealed again.
 
     A lost upload may yet turn up there: it is an orphan, to be found and deleted.
     """
     is_upload = push.state is PushState.UPLOADING
     outcome = "upload lost" if is_upload else "create lost"
-    _move(tx, push, PushState.LOST, "outcome = ?, orphan = ?, look_at = NULL", outcome, int(is_upload))
+    assignments = "outcome = ?, orphan = ?, over_at = coalesce(over_at, ?), look_at = NULL"
+    _move(tx, push, PushState.LOST, assignments, outcome, int(is_upload), server_now)
     _seal_again(tx, batch, outcome=outcome, not_before=None, now=now)
 
 
@@ -208,12 +219,18 @@ class Orphan:
     batch_id: int
     upload_nonce: str
     upload_at: float
+    """When the upload was intended."""
+    over_at: float
+    """By when it was over. Both in the server's time."""
 
 
 def orphans(db: sqlite3.Connection) -> list[Orphan]:
     """Lost uploads that are neither found nor old enough to be forgotten."""
     return [
-        Orphan(*row) for row in db.execute("SELECT id, batch_id, upload_nonce, upload_at FROM push WHERE orphan = 1")
+        Orphan(*row)
+        for row in db.execute(
+            "SELECT id, batch_id, upload_nonce, upload_at, coalesce(over_at, upload_at) FROM push WHERE orphan = 1"
+        )
     ]
 
 

@@ -165,10 +165,11 @@ CREATE TABLE push (
     batch_id     INTEGER NOT NULL REFERENCES batch (id),
     state        TEXT NOT NULL,
     upload_nonce TEXT NOT NULL,                  -- in the file name on the server
-    upload_at    REAL NOT NULL,                  -- by the server's clock, as far as we know it
+    upload_at    REAL NOT NULL,                  -- when it was intended, then: when it was done; by the server's clock
     file_id      TEXT,
     create_nonce TEXT UNIQUE,                    -- in the metadata of the batch
-    create_at    REAL,                           -- likewise
+    create_at    REAL,                           -- when it was intended, likewise
+    over_at      REAL,                           -- by when the last call was over, likewise; NULL: not looked for yet
     remote_id    TEXT UNIQUE,
     look_at      REAL,                           -- when to look for it on the server; NULL: at once
     orphan       INTEGER NOT NULL DEFAULT 0 CHECK (orphan IN (0, 1)),   -- a file of it may yet turn up

@@ -170,7 +170,7 @@ class Desk:
         """Note that the file of a push lies on the server; its id."""
         file_id = f"file-{push_id}"
         with self.store.transaction() as tx:
-            pushes.note_uploaded(tx, pushes.get(tx, push_id), file_id=file_id)
+            pushes.note_uploaded(tx, pushes.get(tx, push_id), file_id=file_id, server_now=SERVER_NOW)
         return file_id
 
     def begin_create(self, push_id: int) -> None:
@@ -179,15 +179,14 @@ class Desk:
 
     def note_created(self, push_id: int) -> None:
         with self.store.transaction() as tx:
-            pushes.note_created(
-                tx, pushes.get(tx, push_id), remote_id=f"remote-{push_id}", status="validating", now=NOW
-            )
+            push, remote_id = pushes.get(tx, push_id), f"remote-{push_id}"
+            pushes.note_created(tx, push, remote_id=remote_id, status="validating", now=NOW, server_now=SERVER_NOW)
 
     def lose(self, push_id: int) -> None:
         """What the attempt may have made is not to be found on the server."""
         with self.store.transaction() as tx:
             push = pushes.get(tx, push_id)
-            pushes.lose(tx, push, batch=batches.get(tx, push.batch_id), now=NOW)
+            pushes.lose(tx, push, batch=batches.get(tx, push.batch_id), now=NOW, server_now=SERVER_NOW)
 
     def refuse(self, push_id: int, outcome: str = "no") -> None:
         with self.store.transaction() as tx:

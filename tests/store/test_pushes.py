@@ -194,6 +194,19 @@ def test_the_next_look_is_remembered(desk: Desk) -> None:
     assert ledger.batch_total(desk.db, batch_id).reserved_pico == 2 * EXPECTED_PICO
 
 
+def test_the_first_look_decides_by_when_the_call_was_over(desk: Desk) -> None:
+    """From then on the lists have their time: the intent says nothing about it."""
+    push_id = desk.begin_push(sealed(desk))
+    desk.upload(push_id)
+    desk.begin_create(push_id)
+    look_later(desk, push_id, at=NOW)
+    assert get(desk, push_id).over_at is None
+    for over_at in (SERVER_NOW + 700, SERVER_NOW + 800):
+        with desk.store.transaction() as tx:
+            pushes.look_later(tx, get(desk, push_id), at=NOW, over_at=over_at)
+        assert get(desk, push_id).over_at == SERVER_NOW + 700
+
+
 def test_what_is_found_out_ends_the_doubt(desk: Desk) -> None:
     """A found upload and a found batch go on as if their replies had arrived."""
     push_id = desk.begin_push(sealed(desk))
@@ -209,9 +222,10 @@ def test_what_is_found_out_ends_the_doubt(desk: Desk) -> None:
 def test_times_of_a_push_are_the_server_s(desk: Desk) -> None:
     """They are compared with what its lists say; only the books go by our own clock."""
     push_id = desk.begin_push(sealed(desk), server_now=NOW - 3600)
+    assert get(desk, push_id).upload_at == NOW - 3600
     desk.upload(push_id)
     desk.begin_create(push_id)
-    assert (get(desk, push_id).upload_at, get(desk, push_id).create_at) == (NOW - 3600, SERVER_NOW)
+    assert (get(desk, push_id).upload_at, get(desk, push_id).create_at) == (SERVER_NOW, SERVER_NOW)
     assert desk.table("SELECT at FROM ledger") == [(NOW,)]
 
 
@@ -228,7 +242,7 @@ def test_a_lost_upload_is_given_up_and_remembered(desk: Desk) -> None:
     assert (push.state, push.outcome, push.look_at) == (PushState.LOST, "upload lost", None)
     assert (desk.batch_state(batch_id), desk.batch(batch_id).session_id) == (BatchState.SEALED, None)
     assert ledger.task_total(desk.db) == Booked()
-    assert pushes.orphans(desk.db) == [Orphan(push_id, batch_id, push.upload_nonce, SERVER_NOW)]
+    assert pushes.orphans(desk.db) == [Orphan(push_id, batch_id, push.upload_nonce, SERVER_NOW, SERVER_NOW)]
 
 
 def test_a_lost_creation_is_given_up_and_its_file_used_again(desk: Desk) -> None:
