@@ -49,26 +49,23 @@ class SlowWay:
             let_time_pass(self._server, self._wait_s)
 
 
-def test_a_creation_that_left_late_and_is_shown_late_is_paid_once(weather: Any, tasks: Path) -> None:
-    """Its reply is lost a day after the intent: the lists may be behind all the same."""
-    plan = "faults: [{on: batches.create, fault: lose_after, nth: [1]}]\nlist_lag_s: {files: 0, batches: 5}"
-    with weather(plan) as server:
-        way = SlowWay(server, "/v1/batches", DAY_S)
+@pytest.mark.parametrize(
+    ("path", "lost", "lag", "calls"),
+    [
+        ("/v1/batches", "batches.create", "{files: 0, batches: 5}", 2),
+        ("/v1/files", "files.create", "{files: 5, batches: 0}", 3),
+    ],
+    ids=["creation", "upload"],
+)
+def test_what_left_late_and_is_shown_late_is_looked_for_as_long_as_any_other(
+    weather: Any, tasks: Path, path: str, lost: str, lag: str, calls: int
+) -> None:
+    """The reply is lost a day after the intent: the batch is paid once, and the file of a lost upload is deleted."""
+    with weather(f"faults: [{{on: {lost}, fault: lose_after, nth: [1]}}]\nlist_lag_s: {lag}") as server:
+        way = SlowWay(server, path, DAY_S)
         given = settings_for(server, tasks, max_batch_requests=4, list_lag_wait=60.0)
         assert ToyTask(given, seams=way.seams).run()
-        assert way.calls["POST /v1/batches"] == 2
-        let_time_pass(server, 60)
-        finishes(server, tasks, way.clock)
-
-
-def test_a_lost_upload_that_left_late_and_is_shown_late_is_deleted(weather: Any, tasks: Path) -> None:
-    """A big file on a slow line: it lies there only at the end of the call."""
-    plan = "faults: [{on: files.create, fault: lose_after, nth: [1]}]\nlist_lag_s: {files: 5, batches: 0}"
-    with weather(plan) as server:
-        way = SlowWay(server, "/v1/files", DAY_S)
-        given = settings_for(server, tasks, max_batch_requests=4, list_lag_wait=60.0)
-        assert ToyTask(given, seams=way.seams).run()
-        assert way.calls["POST /v1/files"] == 3
+        assert way.calls[f"POST {path}"] == calls
         let_time_pass(server, 60)
         finishes(server, tasks, way.clock)
 
