@@ -4,16 +4,19 @@ A file that something on the way cut short may look whole: its length is as anno
 missing answers would be asked, and paid, again. So where answers are missing, the size that the server tells of the file
 is compared with what came. If they differ, the file is fetched again, for as long as a server may be behind
 (`list_lag_wait`); after that the missing answers are said to be cut off, and only the user can decide to pay again.
-Servers that tell no size, or a wrong one, do no harm as long as all answers are there.
+Servers that tell no size, or a wrong one, do no harm as long as all answers are there. That the server cannot be asked
+just now does not mean that it tells no size: the file is fetched again then too. Only one that gives the file, again
+and again, and no word on its size all that time, is taken for one that tells none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from gpt_batch_api.domain.errors import ServerError
 from gpt_batch_api.domain.events import Advice
 from gpt_batch_api.engine.context import Context
 from gpt_batch_api.engine.spool import seems_complete
@@ -34,6 +37,11 @@ class Part:
     file_id: str
     path: Path
 
+    @property
+    def size(self) -> int:
+        """How many bytes came."""
+        return self.path.stat().st_size
+
 
 @dataclass(frozen=True)
 class Fetched:
@@ -51,22 +59,26 @@ class Fetched:
 
 
 async def fetch_results(context: Context, batch: BatchRow) -> Fetched:
-    """Download the result files of *batch*; again for a while, if they come cut short."""
+    """Download the result files of *batch*; again for a while, if they come cut short or that cannot be known."""
     clock, longest_s = context.clock, context.settings.extra.list_lag_wait
-    until_s, pause_s = clock.monotonic() + longest_s, FIRST_PAUSE_S
+    told: dict[str, int] = {}
+    until_s, pause_s = None, FIRST_PAUSE_S
     while True:
         fetched = await _fetch(context, batch)
         if fetched.vanished or seems_complete(fetched.paths, requests=batch.load.requests):
             return fetched
-        wrong = await _differing(context, fetched.parts)
-        left_s = until_s - clock.monotonic()
-        if not wrong or left_s <= 0:
-            return Fetched(fetched.parts, cut_short=tuple(wrong))
-        if pause_s == FIRST_PAUSE_S:
-            _tell_cut(context, batch, wrong, longest_s=longest_s)
-        for part in wrong:
+        doubtful = [part for part in fetched.parts if await _is_doubtful(context, part, told)]
+        if not doubtful:
+            return fetched
+        now_s = clock.monotonic()
+        if until_s is None:  # not earlier: the first download may have taken longer than all that
+            until_s = now_s + longest_s
+            _tell(context, batch, doubtful, told, longest_s=longest_s)
+        elif now_s >= until_s:
+            return Fetched(fetched.parts, cut_short=tuple(part for part in doubtful if part.file_id in told))
+        for part in doubtful:
             remove(part.path)
-        await clock.sleep(min(pause_s, left_s))
+        await clock.sleep(min(pause_s, until_s - now_s))
         pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
 
 
@@ -93,18 +105,28 @@ def _parts(context: Context, batch: BatchRow) -> Iterator[Part]:
             yield Part(role, file_id, context.workplace.spool(batch.id, role, task_uuid=context.task_uuid))
 
 
-async def _differing(context: Context, parts: Sequence[Part]) -> dict[Part, int]:
-    """Those of *parts* of which the server tells another size, and which."""
-    told = {part: await wire_files.told_size(context.remote, part.file_id) for part in parts}
-    return {part: size for part, size in told.items() if size is not None and size != part.path.stat().st_size}
+async def _is_doubtful(context: Context, part: Part, told: dict[str, int]) -> bool:
+    """Whether the server tells another size of *part* than what came, or cannot be asked. *told* keeps what it said."""
+    try:
+        size = await wire_files.told_size(context.remote, part.file_id)
+    except ServerError:
+        return told.get(part.file_id) != part.size
+    if size is None:
+        return False
+    told[part.file_id] = size
+    return size != part.size
 
 
-def _tell_cut(context: Context, batch: BatchRow, wrong: Mapping[Part, int], *, longest_s: float) -> None:
-    for part, told in wrong.items():
+def _tell(
+    context: Context, batch: BatchRow, doubtful: Iterable[Part], told: Mapping[str, int], *, longest_s: float
+) -> None:
+    for part in doubtful:
+        size = told.get(part.file_id)
+        says = "cannot be asked how many it has" if size is None else f"says that it has {size:,}"
         context.tell(
             Advice(
-                text=f"Of the {part.role} file of batch {batch.id} came {part.path.stat().st_size:,} bytes, and the server "
-                f"says that it has {told:,}; answers are missing. It is fetched again, for up to {longest_s:,.0f} s."
+                text=f"Of the {part.role} file of batch {batch.id} came {part.size:,} bytes, and the server {says}; "
+                f"answers are missing. It is fetched again, for up to {longest_s:,.0f} s."
             )
         )
 

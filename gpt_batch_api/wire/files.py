@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt_batch_api.domain.errors import ServerError
 from gpt_batch_api.wire.listing import PAGE_SIZE, Page, read_back
 from gpt_batch_api.wire.transport import QUICK_S, Transport, items_of, number_or_none, text_or_none
 from gpt_batch_api.wire.trouble import Lost, Refused, Trouble, doubted, understand
@@ -127,15 +126,21 @@ async def _fetch_on(transport: Transport, file_id: str, part: Path, may_begin: C
 
 
 async def told_size(transport: Transport, file_id: str) -> int | None:
-    """How many bytes the server says that a file has; None if it says nothing of use, whatever the reason."""
+    """How many bytes the server says that a file has; None if it tells no size.
+
+    Raises Unreachable or AccountError if it cannot be asked: that is no word on whether it would tell one.
+    """
 
     async def call() -> float | None:
-        raw = await transport.client.files.with_raw_response.retrieve(file_id, timeout=QUICK_S)
+        try:
+            raw = await transport.client.files.with_raw_response.retrieve(file_id, timeout=QUICK_S)
+        except Exception as error:
+            raise doubted(understand(error)) from error
         return number_or_none(transport.read(raw).document.get("bytes"))
 
     try:
         size = await transport.repeatedly(call)
-    except (Trouble, ServerError):
+    except Refused:
         return None
     return int(size) if size is not None and size > 0 else None
 

@@ -78,6 +78,7 @@ def weather(chance: random.Random) -> dict[str, Any]:
             {"on": "files.create", "fault": "lose_after", "rate": 0.1},
             {"on": "files.content", "fault": "cut", "rate": 0.2, "after_bytes": chance.randrange(5000)},
             {"on": "files.content", "fault": "short", "rate": 0.2, "after_bytes": 2000},
+            {"on": "files.retrieve", "fault": "status", "status": 503, "rate": 0.7},
             {"on": "direct", "fault": "status", "status": 429, "retry_after": 1, "rate": 0.05},
             {"on": "*", "fault": "status", "status": 503, "rate": bad},
             {"on": "*", "fault": "garbage", "rate": bad / 4},

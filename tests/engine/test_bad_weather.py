@@ -225,12 +225,54 @@ class TestDownloads:
             assert ToyTask(settings).run()
             assert len(rows_of(tasks)) == 8
 
-    @pytest.mark.parametrize("status", [404, 500], ids=["unknown", "failing"])
-    def test_a_server_that_tells_no_sizes_keeps_nobody_waiting(self, weather: Any, tasks: Path, status: int) -> None:
-        """Whether the file is whole is not known then; the missing answer is asked for again, as before."""
+    @pytest.mark.parametrize("status", [401, 500], ids=["refusing the key", "failing"])
+    def test_a_server_that_cannot_be_asked_now_may_still_tell_a_size(
+        self, weather: Any, tasks: Path, log: pytest.LogCaptureFixture, status: int
+    ) -> None:
+        """To take trouble for "no size is told" would be to pay for the missing answers again."""
+        plan = (
+            "faults: [{on: files.content, fault: short, after_bytes: 3000, times: 1}, "
+            f"{{on: files.retrieve, fault: status, status: {status}}}]"
+        )
+        with weather(plan) as server:
+            assert ToyTask(settings_for(server, tasks)).run()
+            check_all_well(server, tasks)
+            assert len(batches_of(server, tasks)) == 1, "paid twice"
+        assert "came 3,000 bytes, and the server cannot be asked how many it has; answers are missing." in log.text
+        assert query(tasks, "SELECT max(tries) FROM request") == [(1,)]
+
+    def test_what_a_server_told_once_is_not_forgotten(self, weather: Any, tasks: Path) -> None:
+        """It tells the size once and fails from then on: the file is known to be cut short all the same."""
+        plan = (
+            "faults: [{on: files.content, fault: short, after_bytes: 3000}, "
+            "{on: files.retrieve, fault: stall, seconds: 0, times: 1}, "
+            "{on: files.retrieve, fault: status, status: 501}]"
+        )
+        with weather(plan) as server:
+            assert ToyTask(settings_for(server, tasks, list_lag_wait=1)).main() == 1
+            assert len(batches_of(server, tasks)) == 1, "paid twice"
+        assert query(tasks, "SELECT DISTINCT reason FROM request WHERE state = 'held'") == [("results_cut_short",)]
+
+    def test_a_slow_look_does_not_use_up_the_second_one(self, weather: Any, tasks: Path) -> None:
+        """The file is fetched at least twice before its missing answers are given up, however long the first time took."""
+        plan = (
+            "faults: [{on: files.content, fault: short, after_bytes: 3000, times: 1}, "
+            "{on: files.retrieve, fault: stall, seconds: 1, times: 1}]"
+        )
+        with weather(plan) as server:
+            assert ToyTask(settings_for(server, tasks, list_lag_wait=0.5)).run()
+            check_all_well(server, tasks)
+
+    @pytest.mark.parametrize(
+        ("status", "list_lag_wait"), [(404, 600), (500, 1)], ids=["says so at once", "fails all that time"]
+    )
+    def test_from_a_server_that_tells_no_sizes_missing_answers_are_asked_for_again(
+        self, weather: Any, tasks: Path, status: int, list_lag_wait: float
+    ) -> None:
+        """Whether the file is whole is not known then."""
         plan = f"faults: [{{on: files.retrieve, fault: status, status: {status}}}]\nlines: [{{fault: missing, nth: 3}}]"
         with weather(plan) as server:
-            assert ToyTask(settings_for(server, tasks, list_lag_wait=60)).run()
+            assert ToyTask(settings_for(server, tasks, list_lag_wait=list_lag_wait)).run()
             assert len(rows_of(tasks)) == 8
             assert files_of(server, tasks) == []
 

@@ -430,19 +430,28 @@ def test_a_folder_that_is_not_there_is_no_fault_of_the_server(server: TinyServer
         (document({"id": "file-1", "bytes": None}), None),
         (document({"id": "file-1", "bytes": "170"}), None),
         (document({"id": "file-1"}), None),
-        (document([170]), None),
         (refusal(404), None),
-        (refusal(403), None),
-        (refusal(500), None),
-        (AFTER_READING, None),
+        (refusal(405), None),
     ],
-    ids=["told", "0", "negative", "null", "text", "none", "list", "unknown", "forbidden", "failing", "silent"],
+    ids=["told", "0", "negative", "null", "text", "none", "unknown", "no such call"],
 )
-def test_a_size_is_told_or_not_known(server: TinyServer, answer: Answer, size: int | None) -> None:
+def test_a_size_is_told_or_not_told(server: TinyServer, answer: Answer, size: int | None) -> None:
     """Some servers tell none, or nonsense: that is no trouble."""
     server.answers(*[answer] * 9)
     assert talk(server.url, lambda transport: files.told_size(transport, "file-1")) == size
     assert {(seen.method, seen.path) for seen in server.requests} == {("GET", "/files/file-1")}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [refusal(500), refusal(429), refusal(401), AFTER_READING, document([170]), Answer(404, b"<html>Not here</html>")],
+    ids=["failing", "busy", "account", "silent", "nonsense", "a gateway"],
+)
+def test_who_cannot_be_asked_has_not_said_that_it_tells_no_size(server: TinyServer, answer: Answer) -> None:
+    """What cannot be known now may be known later."""
+    server.answers(*[answer] * 9)
+    with pytest.raises(ServerError):
+        talk(server.url, lambda transport: files.told_size(transport, "file-1"))
 
 
 # ---------------------------------------------------------------- deleted
