@@ -36,8 +36,7 @@ from gpt_batch_api.wire.batches import sandbox_there
 from gpt_batch_api.wire.transport import Server, Transport
 
 SANDBOX_POLL_S = 0.2
-SANDBOX_LAG_S = {"calm": 2.0, "rough": 10.0, "storm": 10.0}
-"""How long the embedded sandbox's lists can be behind, with some to spare, under its ready-made plans."""
+SANDBOX_LEAST_LAG_WAIT_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -287,9 +286,8 @@ def _server(settings: Settings, workplace: Workplace) -> Iterator[tuple[Settings
         quick: dict[str, Any] = {"client_base_url": sandbox.url, "openai_api_key": "sandbox"}
         if not settings.given("remote_update_interval"):
             quick["remote_update_interval"] = SANDBOX_POLL_S
-        lag_s = SANDBOX_LAG_S.get(str(settings.general.sandbox_plan))
-        if lag_s is not None and not settings.given("list_lag_wait"):
-            quick["list_lag_wait"] = lag_s
+        if not settings.given("list_lag_wait"):
+            quick["list_lag_wait"] = max(SANDBOX_LEAST_LAG_WAIT_S, 2 * sandbox.list_lag_s)
         yield settings.replace(sandbox=False, sandbox_plan=None, **quick), {"sandbox": sandbox.uuid}
 
 

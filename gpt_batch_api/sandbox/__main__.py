@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 _HARD_END_S = 3.0
@@ -45,7 +45,8 @@ def serve(options: argparse.Namespace) -> int:
         stop_on_signals(server, ignore_interrupt=options.until_stdin_closes)
         if options.until_stdin_closes:
             _watch_stdin(server.stop)
-        _announce(server.url, sandbox.uuid, when=server.wait_until_listening)
+        facts = {"sandbox": sandbox.uuid, "list_lag_s": sandbox.force.plan.list_lag_s.longest}
+        _announce(server.url, facts, when=server.wait_until_listening)
         server.serve()
     return 0
 
@@ -74,12 +75,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--until_stdin_closes", action="store_true", help="end when standard input does")
 
 
-def _announce(url: str, uuid: str, *, when: Callable[[float], bool]) -> None:
+def _announce(url: str, facts: Mapping[str, object], *, when: Callable[[float], bool]) -> None:
     """Print where the server is as soon as it listens."""
 
     def wait_and_print() -> None:
         if when(60.0):
-            sys.stdout.write(json.dumps({"url": url, "sandbox": uuid, "pid": os.getpid()}) + "\n")
+            sys.stdout.write(json.dumps({"url": url, "pid": os.getpid(), **facts}) + "\n")
             if sys.stdout.isatty():
                 sys.stdout.write(f"Use it with:  export OPENAI_BASE_URL={url} OPENAI_API_KEY=sandbox\n")
             sys.stdout.flush()

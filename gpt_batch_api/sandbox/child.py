@@ -27,13 +27,17 @@ class SandboxFailed(RuntimeError):
 
 
 class SandboxProcess:
-    """A running sandbox. `url` is the base URL for a client, `uuid` names its database."""
+    """A running sandbox.
+
+    `url` is the base URL for a client, `uuid` names its database, `list_lag_s` is how long its lists are behind by its plan.
+    """
 
     def __init__(self, process: subprocess.Popen[bytes], complaints: IO[bytes]) -> None:
         self._process = process
         self._complaints = complaints
         self.url = ""
         self.uuid = ""
+        self.list_lag_s = 0.0
 
     @classmethod
     def start(
@@ -100,7 +104,7 @@ class SandboxProcess:
         line = self._first_line(time.monotonic() + timeout_s)
         try:
             told = json.loads(line)
-            self.url, self.uuid = told["url"], told["sandbox"]
+            self.url, self.uuid, self.list_lag_s = told["url"], told["sandbox"], told["list_lag_s"]
         except (ValueError, KeyError, TypeError):
             raise SandboxFailed(self._what_went_wrong(timeout_s)) from None
 

@@ -69,6 +69,11 @@ class Lag:
     files: float = amount(0.0)
     batches: float = amount(0.0)
 
+    @property
+    def longest(self) -> float:
+        """Of both."""
+        return max(self.files, self.batches)
+
 
 @dataclass(frozen=True)
 class Limits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -515,6 +516,21 @@ def test_many_batches_are_asked_for_with_one_call(weather: Any, tasks: Path) -> 
     asked = {name: after.get(name, 0) - before.get(name, 0) for name in ("batches.list", "batches.retrieve")}
     assert asked["batches.retrieve"] == 0
     assert 1 <= asked["batches.list"] <= 2, "one to poll, one to see which server it is"
+
+
+def test_the_embedded_sandbox_tells_how_long_to_look_for_a_lost_batch(
+    tasks: Path, tmp_path: Path, log: pytest.LogCaptureFixture
+) -> None:
+    """By whatever plan; a real server's ten minutes would be of no use."""
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(
+        QUICK_PLAN + "list_lag_s: {files: 0, batches: 1.5}\n"
+        "faults: [{on: batches.create, fault: lose_before, times: 1}]\n"
+    )
+    began_s = time.monotonic()
+    assert ToyTask(task_dir=tasks, sandbox=True, sandbox_plan=str(plan), min_batch_requests=1).run()
+    assert "the reply was lost while creating" in log.text
+    assert 3.0 <= time.monotonic() - began_s < 100
 
 
 def test_the_embedded_sandbox_tells_of_a_bad_plan_in_one_line(tasks: Path, tmp_path: Path) -> None:

@@ -393,7 +393,6 @@ class TestKilled:
 
     def test_the_shell_line(self, alone: Shell) -> None:
         limits = ["--max_batch_requests", "50", "--min_batch_requests", "1", "--max_remote_batches", "2"]
-        limits += ["--list_lag_wait", "2"]  # a creation may be in flight at a kill, which ends the sandbox as well
         line = alone.line("--sandbox", "--sandbox_plan", "slow.yaml", "--schema", "schema.json", "--key", "id", *limits)
         self.kill_when(alone, line, lambda: has_batch(alone, "out", "remote"))
         self.kill_when(alone, line, lambda: has_batch(alone, "out", "closed"))

@@ -38,6 +38,16 @@ def test_a_child_serves_and_ends_with_close(db: Path) -> None:
         assert again.uuid == sandbox.uuid
 
 
+def test_a_child_says_how_long_its_lists_are_behind(tmp_path: Path) -> None:
+    """By the plan in force, be it from last time; a run then knows how long to look for what is lost."""
+    plan = tmp_path / "late.yaml"
+    plan.write_text("list_lag_s: {files: 3, batches: 4.5}")
+    with SandboxProcess.start(tmp_path / "s.db", plan=plan) as sandbox:
+        assert sandbox.list_lag_s == 4.5
+    with SandboxProcess.start(tmp_path / "s.db") as again:
+        assert again.list_lag_s == 4.5
+
+
 def test_a_child_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even if a folder of the same name lies there."""
     stranger = tmp_path / "gpt_batch_api"
