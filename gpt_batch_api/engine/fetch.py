@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 from gpt_batch_api.domain.errors import ServerError
@@ -27,6 +28,8 @@ from gpt_batch_api.wire.trouble import Refused
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
+LEAST_LOOKS = 5
+"""A file is fetched so often before it is given up, however slow the looks are: one that hangs must not use up the time."""
 
 
 @dataclass(frozen=True)
@@ -62,24 +65,25 @@ async def fetch_results(context: Context, batch: BatchRow) -> Fetched:
     """Download the result files of *batch*; again for a while, if they come cut short or that cannot be known."""
     clock, longest_s = context.clock, context.settings.extra.list_lag_wait
     told: dict[str, int] = {}
-    until_s, pause_s = None, FIRST_PAUSE_S
-    while True:
+    until_s, pause_s = 0.0, FIRST_PAUSE_S
+    for look in count(1):
         fetched = await _fetch(context, batch)
         if fetched.vanished or seems_complete(fetched.paths, requests=batch.load.requests):
-            return fetched
+            break
         doubtful = [part for part in fetched.parts if await _is_doubtful(context, part, told)]
         if not doubtful:
-            return fetched
+            break
         now_s = clock.monotonic()
-        if until_s is None:  # not earlier: the first download may have taken longer than all that
+        if look == 1:  # the time runs from here: the first download may have taken longer than all of it
             until_s = now_s + longest_s
             _tell(context, batch, doubtful, told, longest_s=longest_s)
-        elif now_s >= until_s:
+        elif look >= LEAST_LOOKS and now_s >= until_s:
             return Fetched(fetched.parts, cut_short=tuple(part for part in doubtful if part.file_id in told))
         for part in doubtful:
             remove(part.path)
-        await clock.sleep(min(pause_s, until_s - now_s))
+        await clock.sleep(max(0.0, min(pause_s, until_s - now_s)))
         pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
+    return fetched
 
 
 async def _fetch(context: Context, batch: BatchRow) -> Fetched:
