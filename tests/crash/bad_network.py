@@ -1,4 +1,4 @@
-"""A bad network between a job and its server: a TCP proxy that refuses, resets, stalls and cuts.
+"""A bad network between a job and its server: a TCP proxy that refuses, resets, stalls, cuts and hangs.
 
 It knows no HTTP. An exchange begins with the first bytes that the job sends after the server's last: that is enough to
 harm it before the server has acted (its bytes are not passed on) or after (the reply is there, and not passed on).
@@ -28,10 +28,11 @@ class Harm(StrEnum):
     RESET_AFTER = "reset after the server acted"
     STALL = "stalled"
     CUT = "cut in the reply"
+    HANG = "hung, then reset after the server acted"
     REFUSED = "connections refused for a while"
 
 
-EXCHANGE_HARMS = (Harm.RESET_BEFORE, Harm.RESET_AFTER, Harm.STALL, Harm.CUT)
+EXCHANGE_HARMS = (Harm.RESET_BEFORE, Harm.RESET_AFTER, Harm.STALL, Harm.CUT, Harm.HANG)
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Badness:
     up_s: float
     """Mean time between two outages; in one, connections are refused."""
     longest_outage_s: float
+    hang_s: float = 0.0
+    """How long a hanging exchange is kept back before the server gets it (never, if nobody waits for it any more)."""
 
 
 class BadNetwork:
@@ -138,13 +141,24 @@ class BadNetwork:
             if exchange.harm is Harm.RESET_BEFORE:
                 exchange.is_reset = True
                 return
+            if exchange.harm is Harm.HANG:
+                data = await self._kept_back(data, reader)
             server.write(data)
             await server.drain()
+
+    async def _kept_back(self, data: bytes, reader: asyncio.StreamReader) -> bytes:
+        """*data* and what follows it, after a while; nothing if the job has gone away meanwhile."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._badness.hang_s):
+                while more := await reader.read(CHUNK):
+                    data += more
+                return b""
+        return data
 
     async def _replies(self, exchange: _Exchange, reader: asyncio.StreamReader, job: asyncio.StreamWriter) -> None:
         while data := await reader.read(CHUNK):
             first, exchange.is_over = not exchange.is_over, True
-            if exchange.harm is Harm.RESET_AFTER:
+            if exchange.harm in (Harm.RESET_AFTER, Harm.HANG):
                 exchange.is_reset = True
                 return
             if exchange.harm is Harm.STALL and first:

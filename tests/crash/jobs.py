@@ -428,9 +428,10 @@ def in_a_storm(folder: Path, url: str, *, words: int, clock: HurriedClock) -> in
         "max_retries": 9,
         "strict_budget": True,
         "remote_update_interval": 2.0,
-        "list_lag_wait": 100.0,
+        "list_lag_wait": STORM_LAG_WAIT_S,
     }
     return ManyWords(client_base_url=url, task_dir=folder, seams=Seams(clock=clock), **values).main()
 
 
 STORM_IN_FLIGHT = 8
+STORM_LAG_WAIT_S = 100.0

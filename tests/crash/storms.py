@@ -20,7 +20,7 @@ from typing import Any
 from gpt_batch_api.domain.clock import HurriedClock
 from gpt_batch_api.sandbox.child import SandboxProcess
 from tests.crash import jobs
-from tests.crash.bad_network import EXCHANGE_HARMS, Badness, BadNetwork
+from tests.crash.bad_network import EXCHANGE_HARMS, Badness, BadNetwork, Harm
 from tests.crash.harness import Failed, Job, killed_after, log_of
 from tests.crash.trials import Trial
 from tests.crash.world import direct_charges, look
@@ -30,6 +30,8 @@ TIME_SCALE = 40.0
 """Simulated seconds in a real one, for server and job alike: a list lag of a minute takes a second and a half."""
 LONGEST_LAG_S = 60.0
 MOST_KILLS = 10
+MOST_HARMED = {**dict.fromkeys(EXCHANGE_HARMS, 0.12), Harm.HANG: 0.03}
+"""The greatest share of exchanges that each kind of harm strikes. A hang takes longer than lists are looked at."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +103,11 @@ def weather(chance: random.Random) -> dict[str, Any]:
 def badness(chance: random.Random) -> Badness:
     """The network of a storm."""
     return Badness(
-        rates={harm: chance.uniform(0, 0.12) for harm in EXCHANGE_HARMS},
+        rates={harm: chance.uniform(0, MOST_HARMED[harm]) for harm in EXCHANGE_HARMS},
         longest_stall_s=0.3,
         up_s=chance.uniform(1, 5),
         longest_outage_s=0.5,
+        hang_s=jobs.STORM_LAG_WAIT_S / TIME_SCALE + 0.1,
     )
 
 
