@@ -7,12 +7,14 @@ is compared with what came. If they differ, the file is fetched again, for as lo
 Servers that tell no size, or a wrong one, do no harm as long as all answers are there. That the server cannot be asked
 just now does not mean that it tells no size: the file is fetched again then too. Only one that gives the file, again
 and again, and no word on its size all that time, is taken for one that tells none.
+
+A file that is not there, although its batch ended only just now, may not be shown yet, and is looked for again likewise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -22,12 +24,15 @@ from gpt_batch_api.domain.events import Advice
 from gpt_batch_api.engine.context import Context
 from gpt_batch_api.engine.spool import seems_complete
 from gpt_batch_api.sinks.publish import remove
+from gpt_batch_api.store import batches
 from gpt_batch_api.store.batches import BatchRow
 from gpt_batch_api.wire import files as wire_files
+from gpt_batch_api.wire.transport import number_or_none
 from gpt_batch_api.wire.trouble import Refused
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
+END_TIMES = ("completed_at", "expired_at", "cancelled_at", "failed_at")
 LEAST_LOOKS = 5
 """A file is fetched so often before it is given up, however slow the looks are: one that hangs must not use up the time."""
 
@@ -51,8 +56,8 @@ class Fetched:
     """What came of the result files."""
 
     parts: tuple[Part, ...]
-    vanished: bool = False
-    """Whether one that should be there is gone."""
+    vanished: tuple[Part, ...] = ()
+    """Those that should be there, and are gone."""
     cut_short: tuple[Part, ...] = ()
     """Those of which the server says that they have another size than what came, although answers are missing."""
 
@@ -68,17 +73,17 @@ async def fetch_results(context: Context, batch: BatchRow) -> Fetched:
     until_s, pause_s = 0.0, FIRST_PAUSE_S
     for look in count(1):
         fetched = await _fetch(context, batch)
-        if fetched.vanished or seems_complete(fetched.paths, requests=batch.load.requests):
-            break
-        doubtful = [part for part in fetched.parts if await _is_doubtful(context, part, told)]
+        doubtful = await _in_doubt(context, batch, fetched, told)
         if not doubtful:
             break
         now_s = clock.monotonic()
         if look == 1:  # the time runs from here: the first download may have taken longer than all of it
             until_s = now_s + longest_s
-            _tell(context, batch, doubtful, told, longest_s=longest_s)
+            for part in doubtful:
+                context.tell(Advice(text=_doubt(part, batch, fetched, told, longest_s=longest_s)))
         elif look >= LEAST_LOOKS and now_s >= until_s:
-            return Fetched(fetched.parts, cut_short=tuple(part for part in doubtful if part.file_id in told))
+            short = tuple(part for part in fetched.parts if part in doubtful and part.file_id in told)
+            return replace(fetched, cut_short=short)
         for part in doubtful:
             remove(part.path)
         await clock.sleep(max(0.0, min(pause_s, until_s - now_s)))
@@ -88,7 +93,7 @@ async def fetch_results(context: Context, batch: BatchRow) -> Fetched:
 
 async def _fetch(context: Context, batch: BatchRow) -> Fetched:
     parts: list[Part] = []
-    vanished = False
+    vanished: list[Part] = []
     for part in _parts(context, batch):
         try:
             may_be_empty = part.role == "error" or not batch.count_completed
@@ -99,8 +104,8 @@ async def _fetch(context: Context, batch: BatchRow) -> Fetched:
         except Refused as refused:
             if refused.status not in (404, 410):
                 raise
-            vanished = True
-    return Fetched(tuple(parts), vanished)
+            vanished.append(part)
+    return Fetched(tuple(parts), tuple(vanished))
 
 
 def _parts(context: Context, batch: BatchRow) -> Iterator[Part]:
@@ -109,8 +114,24 @@ def _parts(context: Context, batch: BatchRow) -> Iterator[Part]:
             yield Part(role, file_id, context.workplace.spool(batch.id, role, task_uuid=context.task_uuid))
 
 
-async def _is_doubtful(context: Context, part: Part, told: dict[str, int]) -> bool:
-    """Whether the server tells another size of *part* than what came, or cannot be asked. *told* keeps what it said."""
+async def _in_doubt(context: Context, batch: BatchRow, fetched: Fetched, told: dict[str, int]) -> Sequence[Part]:
+    """The files of which the server may have more than what came. *told* keeps the sizes that it tells."""
+    if seems_complete(fetched.paths, requests=batch.load.requests):
+        return ()
+    if fetched.vanished:
+        return fetched.vanished if _ended_just_now(context, batch) else ()
+    return [part for part in fetched.parts if await _may_be_longer(context, part, told)]
+
+
+def _ended_just_now(context: Context, batch: BatchRow) -> bool:
+    """Whether the server may not show all of *batch* yet; by its own clock, as far as it says when the batch ended."""
+    report = batches.report_of(context.db, batch.id)
+    times = [time for name in END_TIMES if (time := number_or_none(report.get(name))) is not None]
+    return not times or context.remote.server_now() - max(times) < context.settings.extra.list_lag_wait
+
+
+async def _may_be_longer(context: Context, part: Part, told: dict[str, int]) -> bool:
+    """Whether the server tells another size of *part* than what came, or cannot be asked."""
     try:
         size = await wire_files.told_size(context.remote, part.file_id)
     except ServerError:
@@ -121,18 +142,19 @@ async def _is_doubtful(context: Context, part: Part, told: dict[str, int]) -> bo
     return size != part.size
 
 
-def _tell(
-    context: Context, batch: BatchRow, doubtful: Iterable[Part], told: Mapping[str, int], *, longest_s: float
-) -> None:
-    for part in doubtful:
-        size = told.get(part.file_id)
-        says = "cannot be asked how many it has" if size is None else f"says that it has {size:,}"
-        context.tell(
-            Advice(
-                text=f"Of the {part.role} file of batch {batch.id} came {part.size:,} bytes, and the server {says}; "
-                f"answers are missing. It is fetched again, for up to {longest_s:,.0f} s."
-            )
+def _doubt(part: Part, batch: BatchRow, fetched: Fetched, told: Mapping[str, int], *, longest_s: float) -> str:
+    """What is the matter with *part*, for the user."""
+    if part in fetched.vanished:
+        return (
+            f"The {part.role} file of batch {batch.id} is not on the server, or not shown yet. It is looked for again, "
+            f"for up to {longest_s:,.0f} s."
         )
+    size = told.get(part.file_id)
+    says = "cannot be asked how many it has" if size is None else f"says that it has {size:,}"
+    return (
+        f"Of the {part.role} file of batch {batch.id} came {part.size:,} bytes, and the server {says}; answers are missing. "
+        f"It is fetched again, for up to {longest_s:,.0f} s."
+    )
 
 
 def _may_begin(begin: bytes, *, may_be_empty: bool) -> bool:

@@ -161,6 +161,9 @@ class TestUnreachable:
             check_all_well(server, tasks)
 
 
+GONE = {"on": "files.content", "fault": "status", "status": 404, "message": "No such File object"}
+
+
 class TestDownloads:
     @pytest.mark.parametrize("after_bytes", [0, 1, 700])
     def test_a_cut_download_is_continued(self, weather: Any, tasks: Path, after_bytes: int) -> None:
@@ -283,17 +286,46 @@ class TestDownloads:
             assert ToyTask(settings_for(server, tasks)).run()
             assert ask(server, "/sandbox/calls?operation=files.retrieve")["calls"] == []
 
-    def test_a_result_file_that_vanished_is_held_not_paid_again(
+    def test_a_result_file_that_is_not_shown_yet_is_looked_for_again(
         self, weather: Any, tasks: Path, log: pytest.LogCaptureFixture
     ) -> None:
-        plan = "faults: [{on: files.content, fault: status, status: 404, message: No such File object, times: 1}]"
+        """What was made just now may be unknown to some of the server's parts for a while."""
+        with weather(f"faults: {json.dumps([{**GONE, 'times': 3}])}") as server:
+            assert ToyTask(settings_for(server, tasks, list_lag_wait=60)).run()
+            check_all_well(server, tasks)
+            assert len(batches_of(server, tasks)) == 1, "paid twice"
+        assert "The output file of batch 1 is not on the server, or not shown yet. It is looked for again" in log.text
+        assert query(tasks, "SELECT max(tries) FROM request") == [(1,)]
+
+    def test_an_error_file_that_is_not_there_keeps_nobody_waiting_if_all_answers_are(
+        self, weather: Any, tasks: Path, log: pytest.LogCaptureFixture
+    ) -> None:
+        """Some servers name one although nothing failed."""
+        plan = f"batches: [{{fault: empty_error_file}}]\nfaults: {json.dumps([{**GONE, 'nth': [2]}])}"
         with weather(plan) as server:
-            assert ToyTask(settings_for(server, tasks)).main() == 1
+            assert ToyTask(settings_for(server, tasks, list_lag_wait=600)).run()
+            assert len(rows_of(tasks)) == 8
+            assert [call["status"] for call in ask(server, "/sandbox/calls?operation=files.content")["calls"]] == [
+                200,
+                404,
+            ]
+        assert "looked for again" not in log.text
+
+    def test_a_result_file_that_vanished_is_held_not_paid_again(
+        self, tmp_path: Path, tasks: Path, log: pytest.LogCaptureFixture
+    ) -> None:
+        """Long after its batch has ended it is gone for good: nobody waits for it."""
+        with sandbox(tmp_path / "server", "timing: {requests_per_s: 0.01}") as server:
+            assert ToyTask(settings_for(server, tasks), once=True).main() == 3
+            let_time_pass(server, 3000)
+            tell(server, "/sandbox/plan", {"faults": [GONE]})
+            assert ToyTask(settings_for(server, tasks, list_lag_wait=600)).main() == 1
             assert len(batches_of(server, tasks)) == 1
         assert query(tasks, "SELECT state, reason, count(*) FROM request GROUP BY 1, 2") == [
             ("held", "results_vanished", 8)
         ]
         assert "the result file is gone from the server" in log.text
+        assert "looked for again" not in log.text
 
 
 class TestResultLines:
