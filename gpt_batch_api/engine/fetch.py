@@ -33,7 +33,7 @@ from gpt_batch_api.wire.trouble import Refused
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
 END_TIMES = ("completed_at", "expired_at", "cancelled_at", "failed_at")
-LEAST_LOOKS = 5
+LEAST_LOOKS = 10
 """A file is fetched so often before it is given up, however slow the looks are: one that hangs must not use up the time."""
 
 
@@ -86,7 +86,7 @@ async def fetch_results(context: Context, batch: BatchRow) -> Fetched:
             return replace(fetched, cut_short=short)
         for part in doubtful:
             remove(part.path)
-        await clock.sleep(max(0.0, min(pause_s, until_s - now_s)))
+        await clock.sleep(min(pause_s, max(until_s - now_s, min(FIRST_PAUSE_S, longest_s))))
         pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
     return fetched
 

@@ -253,22 +253,22 @@ class TestDownloads:
             "{on: files.retrieve, fault: status, status: 401}]"
         )
         with weather(plan) as server:
-            assert ToyTask(settings_for(server, tasks, list_lag_wait=1)).main() == 1
+            assert ToyTask(settings_for(server, tasks, list_lag_wait=0.2)).main() == 1
             assert len(batches_of(server, tasks)) == 1, "paid twice"
         assert query(tasks, "SELECT DISTINCT reason FROM request WHERE state = 'held'") == [("results_cut_short",)]
 
     def test_slow_looks_do_not_use_up_all_others(self, weather: Any, tasks: Path) -> None:
-        """However long each takes, the file is fetched five times before its missing answers are given up."""
+        """However long each takes, the file is fetched ten times before its missing answers are given up."""
         plan = (
-            "faults: [{on: files.content, fault: short, after_bytes: 3000, times: 4}, "
-            "{on: files.retrieve, fault: stall, seconds: 0.5, times: 4}]"
+            "faults: [{on: files.content, fault: short, after_bytes: 3000, times: 9}, "
+            "{on: files.retrieve, fault: stall, seconds: 0.5, times: 2}]"
         )
         with weather(plan) as server:
             assert ToyTask(settings_for(server, tasks, list_lag_wait=0.3)).run()
             check_all_well(server, tasks)
 
     @pytest.mark.parametrize(
-        ("status", "list_lag_wait"), [(404, 600), (401, 1)], ids=["says so at once", "refuses to say all that time"]
+        ("status", "list_lag_wait"), [(404, 600), (401, 0.2)], ids=["says so at once", "refuses to say all that time"]
     )
     def test_from_a_server_that_tells_no_sizes_missing_answers_are_asked_for_again(
         self, weather: Any, tasks: Path, status: int, list_lag_wait: float
