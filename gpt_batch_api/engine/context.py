@@ -22,6 +22,7 @@ from gpt_batch_api.domain.outcome import Road
 from gpt_batch_api.domain.request import Kind, Load, ResponseSchema
 from gpt_batch_api.domain.settings import Settings
 from gpt_batch_api.domain.workplace import Workplace
+from gpt_batch_api.engine.search import PutOff, Search
 from gpt_batch_api.planning.admission import Limits
 from gpt_batch_api.planning.batching import Room
 from gpt_batch_api.planning.retrying import Retrying
@@ -114,6 +115,9 @@ class Context:
     what comes back when it turns out cheaper is not chopped into ever smaller ones."""
     most_requests: dict[str, int] = field(default_factory=dict)
     """Of models of which the server did not admit a batch alone: how many requests this run puts into the next ones."""
+    searches: dict[int, Search] = field(default_factory=dict)
+    """Batches whose result files are looked at again later, by number."""
+    sweeping: PutOff = field(default_factory=PutOff)
     told_stuck: set[int] = field(default_factory=set)
     """Batches whose standstill this run has told of."""
     told_shutdown: set[str] = field(default_factory=set)
@@ -189,6 +193,11 @@ class Context:
                 return None
             self._schema_ids[schema] = found
         return self._schema_ids[schema]
+
+    def results_due_s(self, batch_id: int) -> float:
+        """In how many seconds the results of an ended batch may be looked at."""
+        search = self.searches.get(batch_id)
+        return 0.0 if search is None else max(0.0, search.due_s - self.clock.monotonic())
 
     def note_learnt(self, answers: int) -> None:
         """So many more answers have been booked to learn from."""

@@ -23,6 +23,7 @@ _NEEDS_NO_CALL = {*FINAL_REQUEST_STATES, RequestState.ANSWERED, RequestState.HEL
 
 TELLING_GROUP = 20
 """A group of fewer answers tells nothing of how fast calls can be made."""
+LEAST_RECALL_S = 30.0
 LATE = "it would not be done by the deadline"
 
 
@@ -33,7 +34,7 @@ class Deadline:
         self._context = context
         self._at = None if context.settings.requester.only_process else context.deadline_at
         self._hurry = self._told = Hurry.NONE
-        self._recalled: set[int] = set()
+        self._recalled: dict[int, float] = {}
         self._fits: dict[int, bool] = {}
 
     def look(self) -> Hurry:
@@ -56,7 +57,21 @@ class Deadline:
         """The batches to be taken back now, in the order in which the budget affords them."""
         if self._hurry is Hurry.NONE:
             return ()
-        return tuple(batch.id for batch in self._affordable() if batch.id not in self._recalled)
+        return tuple(batch.id for batch in self._affordable() if not self._is_recalled(batch))
+
+    def _is_recalled(self, batch: BatchRow) -> bool:
+        """Whether a batch was recalled, and the server says so or may yet do so.
+
+        It may not have known the batch yet, or not have had the call: then it is recalled again.
+        """
+        at = self._recalled.get(batch.id)
+        return at is not None and (
+            batch.remote_status == "cancelling" or self._context.clock.monotonic() - at < self._recall_again_s
+        )
+
+    @property
+    def _recall_again_s(self) -> float:
+        return max(LEAST_RECALL_S, 2 * self._context.settings.requester.remote_update_interval)
 
     async def recall(self, batch_id: int) -> None:
         """Cancel a batch on the server, or dissolve a local one."""
@@ -67,8 +82,9 @@ class Deadline:
         elif batch.state is BatchState.REMOTE:
             assert batch.remote_id is not None
             await wire_batches.cancel(context.remote, batch.remote_id)
-            context.tell(BatchRecalled(batch=batch.id, done=batch.count_completed, requests=batch.load.requests))
-        self._recalled.add(batch_id)
+            if batch_id not in self._recalled:
+                context.tell(BatchRecalled(batch=batch.id, done=batch.count_completed, requests=batch.load.requests))
+        self._recalled[batch_id] = context.clock.monotonic()
 
     def pretend_recall(self, batch_id: int) -> None:
         """The same in a dry run: without a call."""
@@ -77,7 +93,7 @@ class Deadline:
             dissolve(self._context, batch, why=LATE)
         else:
             self._context.tell(Advice(text=f"Batch {batch_id} would be cancelled because of the deadline."))
-        self._recalled.add(batch_id)
+        self._recalled[batch_id] = float("inf")
 
     def _unanswered(self) -> int:
         db = self._context.db

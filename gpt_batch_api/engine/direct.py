@@ -167,7 +167,9 @@ class DirectRoad:
     async def finish(self) -> None:
         """Nothing more is sent. Answers that still come are booked; what has not come in time is given up."""
         clock = self._context.clock
-        until_s = clock.monotonic() + wire_direct.DIRECT_S
+        until_s = clock.monotonic() + max(
+            (_longest_s(flight.call.road) for flight in self._flying.values()), default=0.0
+        )
         if self._flying:
             self._context.tell(Waiting(delay_s=0.0, reasons=(f"{count(self.in_flight, 'direct call')} to end",)))
         while self._flying:
@@ -352,7 +354,7 @@ class DirectRoad:
                 self._context.remote,
                 endpoint=flight.ready.endpoint,
                 body=flight.body,
-                timeout_s=wire_direct.FLEX_S if flight.call.road is Road.FLEX else wire_direct.DIRECT_S,
+                timeout_s=_longest_s(flight.call.road),
             )
         except Exception as trouble:
             flight.trouble = trouble
@@ -413,6 +415,9 @@ class DirectRoad:
             )
             return None
         if outcome.reason in NOT_RUN and reply.status in (429, 503):
+            return None
+        if reply.status in (404, 410) and reply.body is None:  # a gateway's page: it has sent nothing on
+            self._trouble = Unreachable(f"The server cannot be reached: HTTP {reply.status}: {outcome.message}")
             return None
         if reply.status in UNCERTAIN or (reply.body is None and (reply.status >= 500 or reply.status < 400)):
             why = f"the reply could not be read (HTTP {reply.status}); whether the request ran is not known"
@@ -579,6 +584,11 @@ def _ending(status: int, outcome: Outcome) -> Ending:
 
 def _is_about_tier(error: ServerError) -> bool:
     return error.param == "service_tier" or "service_tier" in error.message
+
+
+def _longest_s(road: Road) -> float:
+    """How long an answer may take."""
+    return wire_direct.FLEX_S if road is Road.FLEX else wire_direct.DIRECT_S
 
 
 def _paid(flight: Flight) -> Road:

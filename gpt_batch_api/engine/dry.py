@@ -81,6 +81,7 @@ class DryLoop(Loop):
         return replace(
             super()._situation(),
             ended=(),
+            awaited=(),
             doubtful=(),
             files_to_sweep=False,
             orphan_due_s=None,

@@ -8,33 +8,30 @@ Servers that tell no size, or a wrong one, do no harm as long as all answers are
 just now does not mean that it tells no size: the file is fetched again then too. Only one that gives the file, again
 and again, and no word on its size all that time, is taken for one that tells none.
 
-A file that is not there, although its batch ended only just now, may not be shown yet, and is looked for again likewise.
+A file that is not there, although its batch ended only just now, may not be shown yet, and is looked for again likewise;
+one that should have been there for long, some times in a row.
+
+Each look is a step of its own, so everything else goes on in between: polls, pushes, the results of other batches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import count
 from pathlib import Path
 
-from gpt_batch_api.domain.errors import ServerError
+from gpt_batch_api.domain.errors import ServerError, Unreachable
 from gpt_batch_api.domain.events import Advice
 from gpt_batch_api.engine.context import Context
+from gpt_batch_api.engine.search import FIRST_PAUSE_S, LEAST_LOOKS, Search
 from gpt_batch_api.engine.spool import seems_complete
 from gpt_batch_api.sinks.publish import remove
 from gpt_batch_api.store import batches
 from gpt_batch_api.store.batches import BatchRow
+from gpt_batch_api.wire import batches as wire_batches
 from gpt_batch_api.wire import files as wire_files
-from gpt_batch_api.wire.transport import number_or_none
 from gpt_batch_api.wire.trouble import Refused
-
-FIRST_PAUSE_S = 1.0
-LONGEST_PAUSE_S = 60.0
-END_TIMES = ("completed_at", "expired_at", "cancelled_at", "failed_at")
-LEAST_LOOKS = 10
-"""A file is fetched so often before it is given up, however slow the looks are: one that hangs must not use up the time."""
 
 
 @dataclass(frozen=True)
@@ -65,30 +62,56 @@ class Fetched:
     def paths(self) -> list[Path]:
         return [part.path for part in self.parts]
 
-
-async def fetch_results(context: Context, batch: BatchRow) -> Fetched:
-    """Download the result files of *batch*; again for a while, if they come cut short or that cannot be known."""
-    clock, longest_s = context.clock, context.settings.extra.list_lag_wait
-    told: dict[str, int] = {}
-    until_s, pause_s = 0.0, FIRST_PAUSE_S
-    for look in count(1):
-        fetched = await _fetch(context, batch)
-        doubtful = await _in_doubt(context, batch, fetched, told)
-        if not doubtful:
-            break
-        now_s = clock.monotonic()
-        if look == 1:  # the time runs from here: the first download may have taken longer than all of it
-            until_s = now_s + longest_s
-            for part in doubtful:
-                context.tell(Advice(text=_doubt(part, batch, fetched, told, longest_s=longest_s)))
-        elif look >= LEAST_LOOKS and now_s >= until_s:
-            short = tuple(part for part in fetched.parts if part in doubtful and part.file_id in told)
-            return replace(fetched, cut_short=short)
-        for part in doubtful:
+    def remove(self) -> None:
+        """Remove all that came, also of files that vanished while they were fetched."""
+        for part in (*self.parts, *self.vanished):
             remove(part.path)
-        await clock.sleep(min(pause_s, max(until_s - now_s, min(FIRST_PAUSE_S, longest_s))))
-        pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
-    return fetched
+            remove(wire_files.unfinished(part.path))
+
+
+async def fetch_results(context: Context, batch: BatchRow) -> Fetched | None:
+    """Look at the result files of *batch* once. None: they must be looked at again, `context.searches` says when.
+
+    Raises Unreachable if the server is out of reach altogether, Refused if it goes on refusing a file.
+    """
+    search = context.searches.setdefault(batch.id, Search())
+    began_at = context.remote.server_now()
+    try:
+        fetched = await _fetch(context, batch)
+    except Unreachable as trouble:
+        await wire_batches.newest_page(context.remote)  # is it only this file, or is nobody there at all?
+        _fail(context, batch, search, trouble)
+        return None
+    except Refused as refused:
+        if search.failures >= LEAST_LOOKS:
+            raise
+        _fail(context, batch, search, refused)
+        return None
+    search.looks += 1
+    is_new = _ended_just_now(context, batch, asked_at=context.remote.looked_at(began_at))
+    doubtful = await _in_doubt(context, batch, fetched, search.told)
+    now_s, longest_s = context.clock.monotonic(), context.settings.extra.list_lag_wait
+    if search.looks == 1 and doubtful:
+        may_come = is_new or len(doubtful) > len(fetched.vanished)
+        search.until_s = now_s + (longest_s if may_come else 0.0)
+        for part in doubtful:
+            context.tell(Advice(text=_doubt(part, batch, fetched, search.told, longest_s=longest_s)))
+    if not doubtful or search.is_over(now_s):
+        del context.searches[batch.id]
+        short = tuple(part for part in doubtful if part.file_id in search.told and part not in fetched.vanished)
+        return replace(fetched, cut_short=short)
+    for part in doubtful:
+        remove(part.path)
+    search.put_off(now_s, most_s=max(search.until_s - now_s, min(FIRST_PAUSE_S, longest_s)))
+    return None
+
+
+def _fail(context: Context, batch: BatchRow, search: Search, trouble: Exception) -> None:
+    """The server does not give a file. Others may go on; it is asked again."""
+    search.failures += 1
+    search.put_off(context.clock.monotonic())
+    if search.failures == 1:
+        context.tell(Advice(text=f"The results of batch {batch.id} do not come: {trouble} They are asked for again."))
 
 
 async def _fetch(context: Context, batch: BatchRow) -> Fetched:
@@ -114,20 +137,19 @@ def _parts(context: Context, batch: BatchRow) -> Iterator[Part]:
             yield Part(role, file_id, context.workplace.spool(batch.id, role, task_uuid=context.task_uuid))
 
 
-async def _in_doubt(context: Context, batch: BatchRow, fetched: Fetched, told: dict[str, int]) -> Sequence[Part]:
+async def _in_doubt(context: Context, batch: BatchRow, fetched: Fetched, told: dict[str, int]) -> tuple[Part, ...]:
     """The files of which the server may have more than what came. *told* keeps the sizes that it tells."""
     if seems_complete(fetched.paths, requests=batch.load.requests):
         return ()
-    if fetched.vanished:
-        return fetched.vanished if _ended_just_now(context, batch) else ()
-    return [part for part in fetched.parts if await _may_be_longer(context, part, told)]
+    longer = [part for part in fetched.parts if await _may_be_longer(context, part, told)]
+    return (*fetched.vanished, *longer)
 
 
-def _ended_just_now(context: Context, batch: BatchRow) -> bool:
-    """Whether the server may not show all of *batch* yet; by its own clock, as far as it says when the batch ended."""
-    report = batches.report_of(context.db, batch.id)
-    times = [time for name in END_TIMES if (time := number_or_none(report.get(name))) is not None]
-    return not times or context.remote.server_now() - max(times) < context.settings.extra.list_lag_wait
+def _ended_just_now(context: Context, batch: BatchRow, *, asked_at: float) -> bool:
+    """Whether the server may not have shown all of *batch* yet, when it was asked (in its own time)."""
+    report = wire_batches.read_batch(batches.report_of(context.db, batch.id))
+    ended_at = None if report is None else report.ended_at
+    return ended_at is None or asked_at - ended_at < context.settings.extra.list_lag_wait
 
 
 async def _may_be_longer(context: Context, part: Part, told: dict[str, int]) -> bool:
@@ -136,18 +158,16 @@ async def _may_be_longer(context: Context, part: Part, told: dict[str, int]) -> 
         size = await wire_files.told_size(context.remote, part.file_id)
     except ServerError:
         return told.get(part.file_id) != part.size
-    if size is None:
-        return False
-    told[part.file_id] = size
-    return size != part.size
+    if size is not None:
+        told[part.file_id] = size
+    return told.get(part.file_id, part.size) != part.size
 
 
 def _doubt(part: Part, batch: BatchRow, fetched: Fetched, told: Mapping[str, int], *, longest_s: float) -> str:
     """What is the matter with *part*, for the user."""
     if part in fetched.vanished:
         return (
-            f"The {part.role} file of batch {batch.id} is not on the server, or not shown yet. It is looked for again, "
-            f"for up to {longest_s:,.0f} s."
+            f"The {part.role} file of batch {batch.id} is not on the server, or not shown yet. It is looked for again."
         )
     size = told.get(part.file_id)
     says = "cannot be asked how many it has" if size is None else f"says that it has {size:,}"

@@ -102,12 +102,19 @@ class Loop:
         now_s = context.clock.monotonic()
         loads = requests.state_loads(db)
         self._hurry = self._deadline.look()
+        ended = {batch.id: context.results_due_s(batch.id) for batch in batches.in_states(db, BatchState.ENDED)}
         return Situation(
             interrupted=context.interruption.wanted,
-            ended=tuple(batch.id for batch in batches.in_states(db, BatchState.ENDED)),
+            ended=tuple(batch_id for batch_id, due_s in ended.items() if due_s <= 0),
+            awaited=tuple(
+                steps.Awaited(due_s, will_end=not context.searches[batch_id].failures)
+                for batch_id, due_s in ended.items()
+                if due_s > 0
+            ),
             answers_to_hand=responses.any_to_hand(db),
             rows_to_deliver=deliver.is_due(context),
             files_to_sweep=sweep.is_due(context),
+            sweep_due_s=context.sweeping.due_s - now_s,
             doubtful=tuple(
                 steps.Doubtful(attempt.id, self._due_s(attempt.look_at, longest_s=push.LONGEST_LOOK_S))
                 for attempt in pushes.open_pushes(db)

@@ -5,6 +5,9 @@ Few batches are asked for one by one; many with one call of the list, and only t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from gpt_batch_api.domain.errors import Unreachable
 from gpt_batch_api.domain.events import Advice, BatchEnded, BatchProgressed
 from gpt_batch_api.domain.states import BatchState
 from gpt_batch_api.engine.context import Context
@@ -23,10 +26,25 @@ async def poll(context: Context) -> None:
     listed: dict[str, RemoteBatch] = {}
     if len(remote) >= LIST_FROM:
         listed = {batch.id: batch for batch in (await wire_batches.newest_page(context.remote)).items}
+    trouble: Unreachable | None = None
     for batch in remote:
-        assert batch.remote_id is not None
-        seen = listed.get(batch.remote_id) or await wire_batches.retrieve(context.remote, batch.remote_id)
-        _record(context, batch, seen)
+        try:
+            seen = await _ask(context, batch, listed)
+        except Unreachable as error:  # the others may be there
+            trouble = error
+        else:
+            _record(context, batch, seen)
+    if trouble is not None:
+        raise trouble
+
+
+async def _ask(context: Context, batch: BatchRow, listed: Mapping[str, RemoteBatch]) -> RemoteBatch | None:
+    """How a batch stands. A list may tell less than the batch itself does."""
+    assert batch.remote_id is not None
+    seen = listed.get(batch.remote_id)
+    if seen is None or (seen.ended and seen.hides_answers):
+        return await wire_batches.retrieve(context.remote, batch.remote_id)
+    return seen
 
 
 def _record(context: Context, batch: BatchRow, seen: RemoteBatch | None) -> None:
@@ -43,7 +61,10 @@ def _record(context: Context, batch: BatchRow, seen: RemoteBatch | None) -> None
             document=seen.document,
         )
     )
-    ended = seen is not None and seen.ended
+    is_shown = seen is None or not (
+        seen.ended and seen.hides_answers and _may_yet_show_them(context, batch, report, seen)
+    )
+    ended = seen is not None and seen.ended and is_shown
     if not batches.has_moved(batch, report) and not ended:
         _warn_if_stuck(context, batch)
         return
@@ -53,6 +74,14 @@ def _record(context: Context, batch: BatchRow, seen: RemoteBatch | None) -> None
             _warn_if_lost_sight(context, batch)
         elif ended:
             context.tell(BatchEnded(batch=batch.id, status=report.status))
+        elif not is_shown:
+            wait_s = context.settings.extra.list_lag_wait
+            context.tell(
+                Advice(
+                    text=f"The server says that batch {batch.id} is {report.status}, and does not say yet in which file its "
+                    f"answers are. It is asked again, for up to {wait_s:,.0f} s."
+                )
+            )
         else:
             context.tell(
                 BatchProgressed(
@@ -63,6 +92,14 @@ def _record(context: Context, batch: BatchRow, seen: RemoteBatch | None) -> None
                     total=report.total,
                 )
             )
+
+
+def _may_yet_show_them(context: Context, batch: BatchRow, report: Report, seen: RemoteBatch) -> bool:
+    """Whether a batch ended so lately that the server may not name the file of its answers yet."""
+    longest_s = context.settings.extra.list_lag_wait
+    if seen.ended_at is not None:
+        return context.remote.server_now() - seen.ended_at < longest_s
+    return batches.has_moved(batch, report) or context.clock.now() - (batch.moved_at or 0.0) < longest_s
 
 
 def _warn_if_stuck(context: Context, batch: BatchRow) -> None:

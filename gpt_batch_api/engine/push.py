@@ -41,6 +41,8 @@ LONGEST_WAIT_S = 3600.0
 """A batch is tried again after so long, also where the server asks for more: it can say so again."""
 MISSING_FILE_WAIT_S = 120.0
 """How long after its upload a file may still be unknown to the server's other parts."""
+MOST_UPLOADS = 5
+"""If none of so many uploads of a batch is ever found there, trying again is of no use."""
 
 
 async def push(context: Context, batch_id: int) -> None:
@@ -156,7 +158,7 @@ def _record_refusal(context: Context, push: PushRow, batch: BatchRow, refused: R
     elif refused.is_transient:
         wait_s = min(refused.retry_after_s or context.postponed_s, max(LONGEST_WAIT_S, context.postponed_s))
         _take_back(context, push, batch, outcome=str(refused), wait_s=wait_s)
-    elif _names_unknown_file(push, refused):
+    elif _names_unknown_file(push, refused) and batches.count_uploads(context.db, batch.id) <= MOST_UPLOADS:
         _forget_or_await_file(context, push)
         _take_back(context, push, batch, outcome=str(refused), wait_s=2.0)
     else:

@@ -22,14 +22,14 @@ from gpt_batch_api.endpoints.verdict import BILLING_CODES, ServerError, judge
 from gpt_batch_api.engine.booking import Booking, Judged, figures
 from gpt_batch_api.engine.context import Context
 from gpt_batch_api.engine.enqueued import batch_limit
-from gpt_batch_api.engine.fetch import Part, fetch_results
+from gpt_batch_api.engine.fetch import Fetched, fetch_results
+from gpt_batch_api.engine.push import MOST_UPLOADS
 from gpt_batch_api.engine.seal import split_if_too_heavy
 from gpt_batch_api.engine.spool import Line, read_in_order
 from gpt_batch_api.engine.weigh import weigh
 from gpt_batch_api.pricing.catalogue import ModelPrices
 from gpt_batch_api.pricing.cost import cost_pico
 from gpt_batch_api.pricing.exact import round_up
-from gpt_batch_api.sinks.publish import remove
 from gpt_batch_api.store import batches, ledger, pushes, responses, tasks
 from gpt_batch_api.store.batches import BatchRow
 from gpt_batch_api.store.responses import Awaiting
@@ -53,41 +53,47 @@ CUT_SHORT = Outcome(
 
 
 async def settle(context: Context, batch_id: int) -> None:
-    """ended → settled, or sealed again if nothing of the batch ran and it may go another time."""
+    """ended → settled, or sealed again if nothing of the batch ran and it may go another time.
+
+    Nothing, if its results are not all there yet (`context.searches` says when to come again).
+    """
     batch = batches.get(context.db, batch_id)
     report = read_batch(batches.report_of(context.db, batch_id))
     if report is not None and report.status == "failed" and not report.output_file_id:
         _settle_failed(context, batch, report)
         return
     fetched = await fetch_results(context, batch)
+    if fetched is None:
+        return
+    is_gone = bool(fetched.vanished) or (report is not None and report.hides_answers)
     booking = _BatchBooking(context, batch, status=batch.remote_status or "unknown")
     with context.transaction() as tx:
         booking.book_lines(tx, read_in_order(fetched.paths, on_broken=booking.tell_broken))
-        gone = VANISHED if fetched.vanished else CUT_SHORT if fetched.cut_short else None
+        gone = VANISHED if is_gone else CUT_SHORT if fetched.cut_short else None
         rest = gone or UNFINISHED.get(booking.status, MISSING)
         booking.note_silence(rest)
         booking.book_rest(tx, rest)
         booking.check_usage(tx)
         if not batch.discard:
-            _leave_on_server(context, tx, batch, fetched.cut_short)
+            _leave_on_server(context, tx, batch, fetched)
         booking.close(tx)
         weigh(context, tx)
-    for path in fetched.paths:
-        remove(path)
+    fetched.remove()
     if booking.account_trouble is not None and not batch.discard:
         raise AccountError(
             f"The server refuses this account: {booking.account_trouble.message}", code=booking.account_trouble.reason
         )
 
 
-def _leave_on_server(context: Context, tx: sqlite3.Connection, batch: BatchRow, cut_short: Iterable[Part]) -> None:
+def _leave_on_server(context: Context, tx: sqlite3.Connection, batch: BatchRow, fetched: Fetched) -> None:
     """Do not delete result files whose answers could not be read: they may be had by other means."""
-    for part in cut_short:
+    for part in (*fetched.cut_short, *fetched.vanished):
         batches.mark_deleted(tx, [part.file_id])
+        what = "is still not there" if part in fetched.vanished else "still came cut short"
         context.tell(
             Advice(
-                text=f"The {part.role} file of batch {batch.id} still came cut short. It is left on the server, as "
-                f"{part.file_id}; requests whose answers did not come are held."
+                text=f"The {part.role} file of batch {batch.id} {what}. It is left on the server, as {part.file_id}; "
+                "requests whose answers did not come are held."
             )
         )
 
@@ -290,7 +296,7 @@ def _settle_failed(context: Context, batch: BatchRow, report: RemoteBatch) -> No
         if postponed is not None:
             _postpone(context, batch, limit=postponed[0], message=postponed[1])
             return
-        if any(_misses_file(error) for error in errors):
+        if any(_misses_file(error) for error in errors) and batches.count_uploads(context.db, batch.id) < MOST_UPLOADS:
             _send_again(context, batch, note=str(errors[0]), forget_file=True)
             return
         billing = next((error for error in errors if error.code in BILLING_CODES), None)

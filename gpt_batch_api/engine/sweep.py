@@ -8,18 +8,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gpt_batch_api.domain.errors import AccountError
+from gpt_batch_api.domain.errors import AccountError, Unreachable
 from gpt_batch_api.domain.events import Advice, FilesDeleted
 from gpt_batch_api.domain.states import BatchState
 from gpt_batch_api.engine.context import Context
 from gpt_batch_api.engine.push import CLOCK_SKEW_S
 from gpt_batch_api.sinks.publish import remove
 from gpt_batch_api.store import batches, pushes
+from gpt_batch_api.wire import batches as wire_batches
 from gpt_batch_api.wire import files as wire_files
 from gpt_batch_api.wire.trouble import Refused
 
 FORBIDDEN = 403
 """A key may be allowed to use files but not to delete them."""
+FIRST_PAUSE_S = 5.0
+MOST_FAILURES = 7
+"""If a server that is there has failed so often to delete a file, in some ten minutes, it is left where it is."""
 ALIVE = (BatchState.SEALED, BatchState.PUSHING, BatchState.REMOTE, BatchState.ENDED)
 
 
@@ -30,21 +34,32 @@ def is_due(context: Context) -> bool:
 
 
 async def sweep(context: Context) -> None:
-    """Delete server files that are not needed, remove local ones, close batches."""
-    doomed = [*batches.files_to_delete(context.db), *batches.superseded_files(context.db)]
+    """Delete server files that are not needed, remove local ones, close batches.
+
+    If the server is there, but fails to delete, that is put off, and everything else goes on.
+    """
+    doomed = [file_id for file_id, _ in (*batches.files_to_delete(context.db), *batches.superseded_files(context.db))]
+    done: list[str] = []
     deleted = 0
-    for file_id, _ in doomed:
-        deleted += await _delete(context, file_id)
-    if doomed:
+    for file_id in doomed:
+        gone = await _delete(context, file_id)
+        if gone is None:
+            break
+        done.append(file_id)
+        deleted += gone
+    if done:
         with context.transaction() as tx:
-            batches.mark_deleted(tx, [file_id for file_id, _ in doomed])
+            batches.mark_deleted(tx, done)
             if deleted:
                 context.tell(FilesDeleted(count=deleted))
     close_settled(context)
 
 
-async def _delete(context: Context, file_id: str) -> bool:
-    """Whether the server deleted the file. One that it will not delete costs nothing: the user is told, the job goes on."""
+async def _delete(context: Context, file_id: str) -> bool | None:
+    """Whether the server deleted the file; None if it is to be tried again later.
+
+    One that it will not delete costs nothing: the user is told, the job goes on.
+    """
     try:
         await wire_files.delete(context.remote, file_id)
     except Refused as refused:
@@ -53,12 +68,28 @@ async def _delete(context: Context, file_id: str) -> bool:
         if error.status != FORBIDDEN:
             raise
         why = str(error)
+    except Unreachable as error:
+        await wire_batches.newest_page(context.remote)  # is it only the deleting, or is nobody there at all?
+        if _put_off(context):
+            return None
+        why = str(error)
     else:
+        context.sweeping.failures = 0
         return True
     context.tell(
         Advice(text=f"The server does not delete file {file_id} ({why}). Delete it in the provider's console.")
     )
     return False
+
+
+def _put_off(context: Context) -> bool:
+    """Try to delete again after a while, more and more rarely; False if that was done often enough."""
+    sweeping = context.sweeping
+    if sweeping.failures >= MOST_FAILURES:
+        return False
+    sweeping.due_s = context.clock.monotonic() + FIRST_PAUSE_S * 2.0**sweeping.failures
+    sweeping.failures += 1
+    return True
 
 
 def close_settled(context: Context) -> None:

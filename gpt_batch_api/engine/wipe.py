@@ -21,6 +21,8 @@ from gpt_batch_api.wire.trouble import Refused
 
 PAUSE_S = 0.5
 LONGEST_PAUSE_S = 15.0
+LEAST_UNKNOWN_S = 60.0
+"""A batch that was there is given up only if the server goes on for so long not to know it."""
 
 
 def wanted(settings: Settings) -> str | None:
@@ -69,9 +71,10 @@ def told(kind: str, done: wipe.Wiped) -> Wiped:
 
 async def _clean_server(context: Context) -> None:
     pause_s = PAUSE_S
+    unknown: dict[int, float] = {}
     while reasons := _left_on_server(context):
         try:
-            await _one_round(context)
+            await _one_round(context, unknown)
         except Unreachable as error:
             context.tell(Advice(text=f"{error}. The wipe goes on when it is back."))
         except Refused as refused:
@@ -95,8 +98,11 @@ def _left_on_server(context: Context) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-async def _one_round(context: Context) -> None:
-    """One look at everything that is still there."""
+async def _one_round(context: Context, unknown: dict[int, float]) -> None:
+    """One look at everything that is still there.
+
+    *unknown* keeps since when the server has not known which batches, in its own time.
+    """
     for attempt in pushes.open_pushes(context.db):
         await push.resolve(context, attempt.id)
     with context.transaction() as tx:
@@ -107,11 +113,13 @@ async def _one_round(context: Context) -> None:
         began_at = context.remote.server_now()
         await poll.poll(context)
         await _cancel_remote(context)
-        _give_up_unknown(context, asked_at=context.remote.looked_at(began_at))
+        _give_up_unknown(context, unknown, asked_at=context.remote.looked_at(began_at))
     for batch in batches.in_states(context.db, BatchState.ENDED):
-        await settle.settle(context, batch.id)
+        if context.results_due_s(batch.id) <= 0:
+            await settle.settle(context, batch.id)
     await sweep.look_for_orphans(context)
-    await sweep.sweep(context)
+    if context.sweeping.due_s <= context.clock.monotonic():
+        await sweep.sweep(context)
 
 
 async def _cancel_remote(context: Context) -> None:
@@ -121,14 +129,18 @@ async def _cancel_remote(context: Context) -> None:
             await wire_batches.cancel(context.remote, batch.remote_id)
 
 
-def _give_up_unknown(context: Context, *, asked_at: float) -> None:
+def _give_up_unknown(context: Context, unknown: dict[int, float], *, asked_at: float) -> None:
     """A batch that the server does not know cannot be cancelled or waited for; its reservation counts as spent.
 
-    One that was created just now may only not be shown yet.
+    One that was created just now may only not be shown yet, and one answer may be a mistake.
     """
-    now = context.clock.now()
+    lag_s = context.settings.extra.list_lag_wait
     for batch in batches.in_states(context.db, BatchState.REMOTE):
-        known_long = poll.known_for_s(context, batch, at=asked_at) >= context.settings.extra.list_lag_wait
-        if batch.remote_status == "not found" and known_long:
+        if batch.remote_status != "not found":
+            unknown.pop(batch.id, None)
+            continue
+        unknown_s = asked_at - unknown.setdefault(batch.id, asked_at)
+        known_s = poll.known_for_s(context, batch, at=asked_at)
+        if known_s >= lag_s and unknown_s >= min(LEAST_UNKNOWN_S, lag_s):
             with context.transaction() as tx:
-                batches.give_up(tx, batch, now=now)
+                batches.give_up(tx, batch, now=context.clock.now())

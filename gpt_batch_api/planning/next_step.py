@@ -7,7 +7,7 @@ server is out of reach. All delays are seconds from now.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -155,6 +155,15 @@ class Doubtful:
 
 
 @dataclass(frozen=True)
+class Awaited:
+    """An ended batch whose results were not all there; it is looked at again in *due_s* seconds."""
+
+    due_s: float
+    will_end: bool = True
+    """Whether it is given up after a while: not if the server only fails to give what it has."""
+
+
+@dataclass(frozen=True)
 class Sealed:
     """A local batch: what holds it back, and when it may be tried at the earliest."""
 
@@ -198,9 +207,14 @@ class Situation:
 
     interrupted: bool = False
     ended: tuple[int, ...] = ()
+    """Batches whose results may be fetched now."""
+    awaited: tuple[Awaited, ...] = ()
+    """Ended batches whose results do not come yet."""
     answers_to_hand: bool = False
     rows_to_deliver: bool = False
     files_to_sweep: bool = False
+    sweep_due_s: float = 0.0
+    """When, if it has failed."""
     doubtful: tuple[Doubtful, ...] = ()
     failed_batches: tuple[Source, ...] = ()
     failures_allowed: int = 0
@@ -265,7 +279,7 @@ def _book(now: Situation) -> Step | None:
         return Deliver()
     if not _reachable(now):
         return None
-    if now.files_to_sweep:
+    if now.files_to_sweep and now.sweep_due_s <= 0:
         return Sweep()
     for doubt in now.doubtful:
         if doubt.due_s <= 0:
@@ -367,7 +381,8 @@ def _is_remainder_due(pile: Pile, now: Situation) -> bool:
 
 def _more_may_come(now: Situation) -> bool:
     """Whether requests may yet come back from batches, or new ones from the generator."""
-    under_way = now.remote_batches or now.doubtful or now.ended or any(batch.will_go for batch in now.sealed)
+    on_server = now.remote_batches or now.doubtful or now.ended or now.awaited
+    under_way = on_server or any(batch.will_go for batch in now.sealed)
     return bool(under_way) or now.generator is not Generator.EXHAUSTED
 
 
@@ -376,9 +391,14 @@ def _wait(now: Situation) -> Step | None:
     routes = _routes(now)
     if routes or now.direct_in_flight:
         return Direct(routes, for_s=DIRECT_S)
-    if now.once:
+    awaited = [
+        (batch.due_s, "results that did not come yet") for batch in now.awaited if batch.will_end or not now.once
+    ]
+    if now.once and not (awaited and _reachable(now)):
         return None
-    delays: list[tuple[float, str]] = []
+    if now.once:
+        return _until_first(awaited, now)
+    delays: list[tuple[float, str]] = awaited
     if _for_direct_calls(now):
         delays.append((0.0, "the server, for direct calls"))
     if now.ended:
@@ -387,7 +407,7 @@ def _wait(now: Situation) -> Step | None:
         delays.append((now.poll_due_s, f"{count(now.remote_batches, 'batch')} on the server"))
     delays += [(doubt.due_s, "a push whose reply was lost") for doubt in now.doubtful]
     if now.files_to_sweep:
-        delays.append((0.0, "the server, to delete files"))
+        delays.append((now.sweep_due_s, "the server, to delete files"))
     if _sends(now):
         delays += [
             (batch.due_s, f"batch {batch.batch_id}, which the server could not take yet")
@@ -396,8 +416,10 @@ def _wait(now: Situation) -> Step | None:
         ]
     if now.orphan_due_s is not None:
         delays.append((now.orphan_due_s, "a file that a lost upload may have left behind"))
-    if not delays:
-        return None
+    return _until_first(delays, now) if delays else None
+
+
+def _until_first(delays: Sequence[tuple[float, str]], now: Situation) -> Wait:
     delay_s = max(now.server_back_s, min(delay for delay, _ in delays))
     return Wait(max(0.05, delay_s), tuple(dict.fromkeys(reason for _, reason in delays)))
 
@@ -409,7 +431,7 @@ def _over(now: Situation) -> Over:
 
 def _reasons(now: Situation) -> Iterator[str]:
     """Everything that is not done when the run ends."""
-    under_way = now.remote_batches + len(now.doubtful) + len(now.ended)
+    under_way = now.remote_batches + len(now.doubtful) + len(now.ended) + len(now.awaited)
     if under_way:
         yield f"{count(under_way, 'batch')} under way on the server"
     if now.files_to_sweep:

@@ -213,7 +213,7 @@ class Batches:
             "usage": _usage(row),
             "metadata": json.loads(row["metadata"]) if row["metadata"] else None,
         }
-        return document if fault is None else _distorted(document, fault)
+        return document if fault is None else _distorted(document, fault, now)
 
     @staticmethod
     def _errors(row: sqlite3.Row) -> dict[str, Any] | None:
@@ -234,13 +234,19 @@ class Batches:
         return {"total": row["total"], "completed": completed, "failed": failed}
 
 
-def _distorted(document: dict[str, Any], fault: BatchRule) -> dict[str, Any]:
+def _distorted(document: dict[str, Any], fault: BatchRule, now: float) -> dict[str, Any]:
     """The batch object as other or confused servers show it."""
     if fault.fault == "odd_status" and document["status"] == "in_progress":
         return {**document, "status": fault.code or _ODD_STATUS}
+    ids = ("output_file_id", "error_file_id")
     if fault.fault == "blank_ids":
-        ids = ("output_file_id", "error_file_id")
         return {**document, **{name: document[name] or "" for name in ids}}
+    if (
+        fault.fault == "late_ids"
+        and document["status"] in ENDED
+        and now < document[f"{document['status']}_at"] + fault.seconds
+    ):
+        return {**document, **dict.fromkeys(ids)}
     if fault.fault == "no_counts":
         return {**{name: entry for name, entry in document.items() if name != "usage"}, "request_counts": None}
     return document

@@ -29,7 +29,7 @@ LineFaultKind = Literal[
     AnswerFault,
 ]
 BatchFaultKind = Literal[
-    "fail", "expire", "cancel", "stuck", "odd_status", "no_counts", "blank_ids", "empty_error_file"
+    "fail", "expire", "cancel", "stuck", "odd_status", "no_counts", "blank_ids", "late_ids", "empty_error_file"
 ]
 
 
@@ -154,6 +154,7 @@ class BatchRule(Choice):
     code: str | None = None
     message: str | None = None
     after_fraction: float = share_of_1(0.5)
+    seconds: float = amount(10.0)
 
 
 @dataclass(frozen=True)

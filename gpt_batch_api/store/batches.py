@@ -335,6 +335,12 @@ def supersede_file(tx: sqlite3.Connection, file_id: str) -> None:
     tx.execute("UPDATE push SET orphan = 1 WHERE id = (SELECT min(id) FROM push WHERE file_id = ?)", (file_id,))
 
 
+def count_uploads(db: sqlite3.Connection, batch_id: int) -> int:
+    """How often the input file of a batch has been uploaded."""
+    query = "SELECT count(*) FROM server_file WHERE batch_id = ? AND role = 'input'"
+    return int(db.execute(query, (batch_id,)).fetchone()[0])
+
+
 def mark_deleted(tx: sqlite3.Connection, file_ids: Iterable[str]) -> None:
     """These files are gone from the server, or are left there on purpose."""
     tx.executemany("UPDATE server_file SET deleted = 1 WHERE file_id = ?", ((file_id,) for file_id in file_ids))

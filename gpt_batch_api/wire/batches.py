@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gpt_batch_api.endpoints.base import batch_usage
 from gpt_batch_api.wire.listing import PAGE_SIZE, Page, read_back
 from gpt_batch_api.wire.transport import QUICK_S, Transport, items_of, number_or_none, text_or_none
 from gpt_batch_api.wire.trouble import Lost, Refused, Trouble, doubted, understand
@@ -33,6 +34,20 @@ class RemoteBatch:
     def ended(self) -> bool:
         """The server will change nothing more."""
         return self.status in TERMINAL
+
+    @property
+    def ended_at(self) -> float | None:
+        """When it ended, in the server's time; None if that is not said."""
+        times = [number_or_none(self.document.get(f"{status}_at")) for status in TERMINAL]
+        return max((time for time in times if time), default=None)
+
+    @property
+    def hides_answers(self) -> bool:
+        """It must have answers, by its own counts or usage or because it is completed, but names no file that holds them."""
+        if self.output_file_id is not None or self.status == "failed":
+            return False
+        has_answers = bool(self.completed) or batch_usage(self.document) is not None
+        return has_answers or (self.status == "completed" and self.error_file_id is None)
 
 
 def read_batch(document: Mapping[str, Any]) -> RemoteBatch | None:
@@ -158,7 +173,7 @@ async def cancel(transport: Transport, batch_id: str) -> None:
         try:
             await transport.client.batches.with_raw_response.cancel(batch_id, timeout=QUICK_S)
         except Exception as error:
-            trouble = understand(error)
+            trouble = doubted(understand(error))
             if not (isinstance(trouble, Refused) and trouble.status in (400, 404, 409)):
                 raise trouble from error
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from gpt_batch_api.wire.listing import PAGE_SIZE, Page, read_back
 from gpt_batch_api.wire.transport import QUICK_S, Transport, items_of, number_or_none, text_or_none
-from gpt_batch_api.wire.trouble import Lost, Refused, Trouble, doubted, understand
+from gpt_batch_api.wire.trouble import Lost, Refused, doubted, understand
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ async def download(
     """
     if path.exists():
         return
-    part = path.with_name(path.name + ".part")
+    part = unfinished(path)
 
     async def call() -> None:
         while not await _fetch_on(transport, file_id, part, may_begin):
@@ -87,6 +87,11 @@ async def download(
 
     await transport.repeatedly(call)
     part.replace(path)
+
+
+def unfinished(path: Path) -> Path:
+    """Where the beginning of what will be *path* is kept."""
+    return path.with_name(path.name + ".part")
 
 
 async def _fetch_on(transport: Transport, file_id: str, part: Path, may_begin: Callable[[bytes], bool]) -> bool:
@@ -182,10 +187,13 @@ async def delete(transport: Transport, file_id: str) -> None:
     """Delete a file; one that is gone already is fine."""
 
     async def call() -> None:
-        await transport.client.files.with_raw_response.delete(file_id, timeout=QUICK_S)
+        try:
+            await transport.client.files.with_raw_response.delete(file_id, timeout=QUICK_S)
+        except Exception as error:
+            raise doubted(understand(error)) from error
 
     try:
         await transport.repeatedly(call)
-    except Trouble as trouble:
-        if not (isinstance(trouble, Refused) and trouble.status == 404):
+    except Refused as refused:
+        if refused.status != 404:
             raise

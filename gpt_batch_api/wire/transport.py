@@ -241,7 +241,7 @@ class Transport:
 def items_of(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The entries of a list reply. Raises Lost if it shows no list: that is no word that nothing is there."""
     data = document.get("data", False)
-    if data is None:  # so do some servers write an empty list
+    if data is None and document.get("object") == "list":  # so do some servers write an empty list
         return []
     if not isinstance(data, list):
         raise Lost("the reply shows no list")

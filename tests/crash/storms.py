@@ -96,6 +96,7 @@ def weather(chance: random.Random) -> dict[str, Any]:
             {"fault": "expire", "rate": 0.1, "after_fraction": 0.5},
             {"fault": "cancel", "rate": 0.1, "after_fraction": 0.3},
             {"fault": "odd_status", "rate": 0.1},
+            {"fault": "late_ids", "rate": 0.2, "seconds": LONGEST_LAG_S / 2},
         ],
     }
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from gpt_batch_api.domain.errors import AccountError, UserError
+from gpt_batch_api.domain.errors import AccountError, ServerError, UserError
+from gpt_batch_api.engine import push, search, settle, sweep
 from gpt_batch_api.sandbox.child import SandboxProcess
 from tests.tokens.helpers import picture, png
 from tests.toy import (
@@ -245,12 +246,13 @@ class TestDownloads:
         assert "came 3,000 bytes, and the server cannot be asked how many it has; answers are missing." in log.text
         assert query(tasks, "SELECT max(tries) FROM request") == [(1,)]
 
-    def test_what_a_server_told_once_is_not_forgotten(self, weather: Any, tasks: Path) -> None:
-        """It tells the size once and refuses from then on: the file is known to be cut short all the same."""
+    @pytest.mark.parametrize("status", [401, 404], ids=["refusing the key", "knowing no such file"])
+    def test_what_a_server_told_once_is_not_forgotten(self, weather: Any, tasks: Path, status: int) -> None:
+        """It tells the size once and not from then on: the file is known to be cut short all the same."""
         plan = (
             "faults: [{on: files.content, fault: short, after_bytes: 3000}, "
             "{on: files.retrieve, fault: stall, seconds: 0, times: 1}, "
-            "{on: files.retrieve, fault: status, status: 401}]"
+            f"{{on: files.retrieve, fault: status, status: {status}}}]"
         )
         with weather(plan) as server:
             assert ToyTask(settings_for(server, tasks, list_lag_wait=0.2)).main() == 1
@@ -314,18 +316,146 @@ class TestDownloads:
     def test_a_result_file_that_vanished_is_held_not_paid_again(
         self, tmp_path: Path, tasks: Path, log: pytest.LogCaptureFixture
     ) -> None:
-        """Long after its batch has ended it is gone for good: nobody waits for it."""
+        """Long after its batch has ended nobody waits for it longer than some looks take."""
         with sandbox(tmp_path / "server", "timing: {requests_per_s: 0.01}") as server:
             assert ToyTask(settings_for(server, tasks), once=True).main() == 3
             let_time_pass(server, 3000)
             tell(server, "/sandbox/plan", {"faults": [GONE]})
             assert ToyTask(settings_for(server, tasks, list_lag_wait=600)).main() == 1
             assert len(batches_of(server, tasks)) == 1
+            assert files_of(server, tasks), "it may turn up again"
         assert query(tasks, "SELECT state, reason, count(*) FROM request GROUP BY 1, 2") == [
             ("held", "results_vanished", 8)
         ]
         assert "the result file is gone from the server" in log.text
-        assert "looked for again" not in log.text
+        assert "The output file of batch 1 is still not there. It is left on the server" in log.text
+
+    def test_an_error_file_that_is_not_there_does_not_hide_an_output_file_that_is_cut_short(
+        self, weather: Any, tasks: Path
+    ) -> None:
+        short = {"on": "files.content", "fault": "short", "after_bytes": 3000, "nth": [1]}
+        plan = f"batches: [{{fault: empty_error_file}}]\nfaults: {json.dumps([short, {**GONE, 'nth': [2]}])}"
+        with weather(plan) as server:
+            assert ToyTask(settings_for(server, tasks, list_lag_wait=60)).run()
+            assert len(rows_of(tasks)) == 8
+            assert len(batches_of(server, tasks)) == 1, "paid twice"
+
+    @pytest.mark.parametrize("batch_size", [8, 2], ids=["asked singly", "listed"])
+    def test_a_batch_that_has_ended_may_name_its_files_late(
+        self, weather: Any, tasks: Path, log: pytest.LogCaptureFixture, batch_size: int
+    ) -> None:
+        """Its answers are not missing, and must not be paid again."""
+        with weather("batches: [{fault: late_ids, seconds: 3}]") as server:
+            settings = settings_for(server, tasks, list_lag_wait=60, remote_update_interval=0.3)
+            assert ToyTask(settings, max_batch_requests=batch_size).run()
+            check_all_well(server, tasks)
+            assert len(batches_of(server, tasks)) == 8 // batch_size, "paid twice"
+        assert log.text.count("The server says that batch 1 is completed, and does not say yet in which file") == 1
+
+    def test_answers_whose_file_is_never_named_are_held_not_paid_again(self, weather: Any, tasks: Path) -> None:
+        with weather("batches: [{fault: late_ids, seconds: 100000}]") as server:
+            assert ToyTask(settings_for(server, tasks)).main() == 1
+            assert len(batches_of(server, tasks)) == 1
+            billed = ask(server, "/sandbox/ledger")["total"]["cost_pico"]
+        assert query(tasks, "SELECT DISTINCT state, reason FROM request") == [("held", "results_vanished")]
+        assert query(tasks, "SELECT sum(spent_pico), sum(reserved_pico) FROM ledger") == [(billed, 0)]
+
+    def test_a_file_that_cannot_be_fetched_keeps_no_other_batch_waiting(
+        self, weather: Any, tasks: Path, log: pytest.LogCaptureFixture
+    ) -> None:
+        """It is asked for again, and everything else goes on: the server itself is there."""
+        fails = {"on": "files.content", "fault": "status", "status": 500, "nth": [1, 2, 3, 4, 5]}
+        with weather(f"faults: {json.dumps([fails])}") as server:
+            assert ToyTask(settings_for(server, tasks), max_batch_requests=2).run()
+            check_all_well(server, tasks)
+        settled = [
+            batch for (batch,) in query(tasks, "SELECT batch_id FROM event WHERE kind = 'BatchSettled' ORDER BY id")
+        ]
+        assert sorted(settled) == [1, 2, 3, 4]
+        assert settled[0] != 1
+        assert log.text.count("The results of batch 1 do not come: ") == 1
+
+    def test_a_file_that_is_refused_for_long_ends_the_run_in_the_servers_words(
+        self, weather: Any, tasks: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """After that of all others; nothing is lost."""
+        monkeypatch.setattr(search, "FIRST_PAUSE_S", 0.01)
+        monkeypatch.setattr(search, "LONGEST_PAUSE_S", 0.01)
+        refuses = {
+            "on": "files.content",
+            "fault": "status",
+            "status": 400,
+            "message": "not this one",
+            "nth": [1, *range(5, 99)],
+        }
+        with weather(f"faults: {json.dumps([refuses])}") as server:
+            with pytest.raises(ServerError, match="not this one"):
+                ToyTask(settings_for(server, tasks), max_batch_requests=2).run()
+            assert len(rows_of(tasks)) == 6
+            tell(server, "/sandbox/plan", yaml.safe_load(QUICK_PLAN))
+            assert ToyTask(settings_for(server, tasks)).run()
+            check_all_well(server, tasks)
+
+    def test_a_batch_that_cannot_be_asked_about_hides_no_other(self, tmp_path: Path, tasks: Path) -> None:
+        with sandbox(tmp_path / "server", "timing: {requests_per_s: 0.01}") as server:
+            assert ToyTask(settings_for(server, tasks), max_batch_requests=4, once=True).main() == 3
+            let_time_pass(server, 3000)
+            fails = {"on": "batches.retrieve", "fault": "status", "status": 500, "times": 5}
+            tell(server, "/sandbox/plan", {"faults": [fails]})
+            assert ToyTask(settings_for(server, tasks)).run()
+            check_all_well(server, tasks)
+        ended = [batch for (batch,) in query(tasks, "SELECT batch_id FROM event WHERE kind = 'BatchEnded' ORDER BY id")]
+        assert ended == [2, 1]
+
+
+class TestDeleting:
+    """Files that nothing needs any more are deleted; that never holds anything up."""
+
+    @pytest.fixture(autouse=True)
+    def quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sweep, "FIRST_PAUSE_S", 0.01)
+
+    def test_a_server_that_fails_to_delete_is_asked_again_while_the_job_goes_on(
+        self, weather: Any, tasks: Path
+    ) -> None:
+        with weather("faults: [{on: files.delete, fault: status, status: 500, times: 15}]") as server:
+            assert ToyTask(settings_for(server, tasks), max_batch_requests=4, max_remote_batches=1).run()
+            check_all_well(server, tasks)
+
+    def test_a_server_that_never_deletes_costs_nothing_but_a_warning(
+        self, weather: Any, tasks: Path, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sweep, "MOST_FAILURES", 1)
+        with weather("faults: [{on: files.delete, fault: status, status: 501}]") as server:
+            assert ToyTask(settings_for(server, tasks), max_batch_requests=4, max_remote_batches=1).run()
+            assert len(rows_of(tasks)) == 8
+            assert len(files_of(server, tasks)) == 4
+            assert ToyTask(settings_for(server, tasks), wipe_requests=True, run=False).main() == 0, (
+                "nor does a wipe wait"
+            )
+        assert log.text.count("The server does not delete file ") == 4
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        "retrieve_lag_s: {files: 100000, batches: 0}",
+        "batches: [{fault: fail, code: invalid_request, message: Cannot find file}]",
+    ],
+    ids=["refused at once", "failing later"],
+)
+def test_a_file_that_is_never_found_there_is_not_uploaded_for_ever(
+    weather: Any, tasks: Path, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, plan: str
+) -> None:
+    """After some uploads it is the user's turn."""
+    monkeypatch.setattr(push, "MISSING_FILE_WAIT_S", -1.0)
+    monkeypatch.setattr(push, "MOST_UPLOADS", 2)
+    monkeypatch.setattr(settle, "MOST_UPLOADS", 2)
+    with weather(plan) as server:
+        assert ToyTask(settings_for(server, tasks)).main() == 1
+        assert len(ask(server, "/sandbox/calls?operation=files.create")["calls"]) in (2, 3)
+        assert "Cannot find file" in log.text
+        assert query(tasks, "SELECT sum(spent_pico), sum(reserved_pico) FROM ledger") == [(0, 0)]
 
 
 class TestResultLines:

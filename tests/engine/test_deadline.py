@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from gpt_batch_api.engine import deadline
 from gpt_batch_api.sandbox.child import SandboxProcess
-from tests.toy import ToyTask, ask, batches_of, books, let_time_pass, query, rows_of, sandbox, settings_for
+from gpt_batch_api.wire import direct as wire_direct
+from tests.toy import ToyTask, ask, batches_of, books, let_time_pass, query, rows_of, sandbox, settings_for, tell
 
 SLOW = "timing: {validating_s: 0, requests_per_s: 0.001, minimum_s: 0, finalizing_s: 0, cancelling_s: 0}\n"
 """Each request of a batch takes a quarter of an hour."""
@@ -69,6 +72,33 @@ def test_flex_comes_first_at_the_price_of_batches(slow: SandboxProcess, tasks: P
     assert ToyTask(settings_for(slow, tasks), max_batch_requests=4, deadline=FLEX).run()
     assert roads(slow) == {"flex": 8}
     assert books(tasks).spent == ask(slow, "/sandbox/ledger")["total"]["cost_pico"]
+    check_done(tasks)
+
+
+def test_what_is_in_flight_by_flex_when_a_run_stops_has_the_time_of_flex(
+    tmp_path: Path, tasks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Broken off earlier, its answers would be paid again."""
+    monkeypatch.setattr(wire_direct, "DIRECT_S", 0.1)
+    bad = "latency_s: 1.5\nfaults: [{on: direct, fault: status, status: 400, message: Bad word, match: word-00000}]"
+    with sandbox(tmp_path / "server", SLOW + bad) as server:
+        assert ToyTask(settings_for(server, tasks), deadline=FLEX).main() == 1
+        assert roads(server) == {"flex": 7}
+    assert len(rows_of(tasks)) == 7
+    assert books(tasks).unlinked == 0
+
+
+def test_a_batch_that_the_server_did_not_know_yet_is_recalled_again(
+    slow: SandboxProcess, tasks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would run on, and the deadline would be missed."""
+    monkeypatch.setattr(deadline, "LEAST_RECALL_S", 0.1)
+    begun(slow, tasks)
+    unknown = {"on": "batches.cancel", "fault": "status", "status": 404, "message": "No batch found", "times": 2}
+    tell(slow, "/sandbox/plan", {**yaml.safe_load(SLOW), "faults": [unknown]})
+    assert ToyTask(settings_for(slow, tasks), max_batch_requests=4, deadline=NEAR).run()
+    assert {batch["status"] for batch in batches_of(slow, tasks)} == {"cancelled"}
+    assert query(tasks, "SELECT count(*) FROM event WHERE kind = 'BatchRecalled'") == [(2,)]
     check_done(tasks)
 
 

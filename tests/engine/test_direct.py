@@ -16,6 +16,7 @@ from gpt_batch_api.endpoints.base import raw_body
 from gpt_batch_api.engine.direct import as_line
 from gpt_batch_api.sandbox.child import SandboxProcess
 from gpt_batch_api.task_manager import Result, Sample
+from gpt_batch_api.wire import direct as wire_direct
 from gpt_batch_api.wire.direct import Reply
 from tests.toy import ToyTask, ask, batches_of, books, query, rows_of, sandbox, settings_for
 
@@ -56,6 +57,25 @@ def test_a_rate_limit_costs_no_attempt(weather: Any, tasks: Path) -> None:
     assert query(tasks, "SELECT max(attempt), max(tries) FROM request") == [(1, 1)]
     spent, reserved, unlinked, linked = books(tasks)
     assert (spent, reserved, unlinked) == (linked, 0, 0)
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_the_page_of_a_gateway_is_no_verdict_on_a_request(
+    server: SandboxProcess, tasks: Path, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture, status: int
+) -> None:
+    """The way to the server is wrong for a while: nothing ran, nothing is held, and the call is made again."""
+    pages = [Reply(status, {}, b"<html>no such page</html>", None, None)] * 3
+    ask_really = wire_direct.ask
+
+    async def ask_through_a_gateway(*args: Any, **values: Any) -> Reply:
+        return pages.pop() if pages else await ask_really(*args, **values)
+
+    monkeypatch.setattr(wire_direct, "ask", ask_through_a_gateway)
+    assert ToyTask(settings_for(server, tasks), force_direct=True).run()
+    assert len(rows_of(tasks)) == 8
+    assert query(tasks, "SELECT max(attempt), max(tries) FROM request") == [(1, 1)]
+    assert books(tasks).unlinked == 0
+    assert f"The server cannot be reached: HTTP {status}" in log.text
 
 
 def test_a_lost_reply_counts_as_spent_and_is_asked_again(weather: Any, tasks: Path) -> None:

@@ -70,7 +70,7 @@ def test_a_wipe_on_another_server_is_refused_before_anything_is_forgotten(weathe
 
 def test_answers_that_vanished_are_booked_as_spent(weather: Any, tasks: Path) -> None:
     """They were paid; the books say so even though nothing is there to show for it."""
-    plan = "faults: [{on: files.content, fault: status, status: 404, message: No such File object, times: 1}]\n"
+    plan = "faults: [{on: files.content, fault: status, status: 404, message: No such File object}]\n"
     with weather(plan) as server:
         assert ToyTask(settings_for(server, tasks)).main() == 1
         (billed,) = ask(server, "/sandbox/ledger")["batches"].values()

@@ -16,7 +16,7 @@ import pytest
 from gpt_batch_api.engine.session import Seams
 from gpt_batch_api.wire.transport import Transport
 from tests.engine.test_clock_set_back import DAY_S, SHOWN_LATE, WrongClock, finishes
-from tests.toy import ToyTask, batches_of, files_of, let_time_pass, query, sandbox, settings_for
+from tests.toy import ToyTask, batches_of, files_of, let_time_pass, query, sandbox, settings_for, tell
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -90,3 +90,16 @@ def test_a_wipe_cancels_what_was_created_late_and_is_shown_late(tmp_path: Path, 
         assert [batch["status"] for batch in batches_of(server, tasks)] == ["cancelled"]
         assert query(tasks, "SELECT count(*) FROM batch WHERE state IN ('pushing', 'remote', 'ended')") == [(0,)]
         assert files_of(server, tasks) == []
+
+
+def test_a_wipe_gives_no_batch_up_for_one_word(tmp_path: Path, tasks: Path) -> None:
+    """A batch that has been there for long is cancelled, although the server once does not know it."""
+    with sandbox(tmp_path / "server", "timing: {requests_per_s: 0.0001, cancelling_s: 0}") as server:
+        given = settings_for(server, tasks, list_lag_wait=5.0)
+        assert not ToyTask(given, once=True).run()
+        let_time_pass(server, 5000)
+        unknown = {"on": "batches.*", "fault": "status", "status": 404, "message": "No batch found", "nth": [2, 3]}
+        slow = {"requests_per_s": 0.0001, "cancelling_s": 0}
+        tell(server, "/sandbox/plan", {"timing": slow, "faults": [unknown]})
+        ToyTask(given, wipe_requests=True, run=False).run()
+        assert [batch["status"] for batch in batches_of(server, tasks)] == ["cancelled"]

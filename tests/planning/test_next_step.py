@@ -14,6 +14,7 @@ from gpt_batch_api.domain.ending import Ending, Over
 from gpt_batch_api.domain.outcome import Source
 from gpt_batch_api.planning.admission import Hold
 from gpt_batch_api.planning.next_step import (
+    Awaited,
     DecideFailure,
     Deliver,
     Doubtful,
@@ -497,6 +498,8 @@ class TestWait:
             ({"orphan_due_s": 2.0}, 2.0, "a file that a lost upload may have left behind"),
             ({"ended": (1,), "server_back_s": 30.0}, 30.0, "the results of ended batches"),
             ({"files_to_sweep": True, "server_back_s": 30.0}, 30.0, "the server, to delete files"),
+            ({"files_to_sweep": True, "sweep_due_s": 20.0}, 20.0, "the server, to delete files"),
+            ({"awaited": (Awaited(6.0), Awaited(3.0, will_end=False))}, 3.0, "results that did not come yet"),
             ({"orphan_due_s": 0.0, "server_back_s": 30.0}, 30.0, "a file that a lost upload may have left behind"),
         ],
     )
@@ -547,9 +550,14 @@ class TestWait:
 
 
 class TestOnce:
-    """`once`: do what can be done now, never wait; work that is left is told."""
+    """`once`: do what can be done now, and wait for nothing but a judgement that comes soon; work that is left is told."""
 
     ONCE = replace(IDLE, once=True)
+
+    def test_results_are_waited_for_that_will_be_there_or_given_up_soon(self) -> None:
+        """Else no run of a schedule would ever look often enough to give them up."""
+        now = replace(self.ONCE, awaited=(Awaited(5.0), Awaited(1.0, will_end=False)), remote_batches=1)
+        assert next_step(now) == Wait(5.0, ("results that did not come yet",))
 
     @pytest.mark.parametrize(
         ("facts", "reasons"),
@@ -557,6 +565,9 @@ class TestOnce:
             ({"remote_batches": 1}, ("1 batch under way on the server",)),
             ({"doubtful": (Doubtful(1, 5.0),)}, ("1 batch under way on the server",)),
             ({"ended": (1, 2), "server_back_s": 5.0}, ("2 batches under way on the server",)),
+            ({"awaited": (Awaited(5.0, will_end=False),)}, ("1 batch under way on the server",)),
+            ({"awaited": (Awaited(5.0),), "server_back_s": 5.0}, ("1 batch under way on the server",)),
+            ({"files_to_sweep": True, "sweep_due_s": 5.0}, ("files on the server are still to be deleted",)),
             (
                 {"remote_batches": 2, "doubtful": (Doubtful(1, 5.0),), "ended": (7,), "server_back_s": 5.0},
                 ("4 batches under way on the server",),
@@ -660,9 +671,11 @@ situations = st.builds(
     Situation,
     interrupted=st.sampled_from([False] * 9 + [True]),
     ended=numbers,
+    awaited=st.lists(st.builds(Awaited, st.floats(0.01, 100), st.booleans()), max_size=2).map(tuple),
     answers_to_hand=st.booleans(),
     rows_to_deliver=st.booleans(),
     files_to_sweep=st.booleans(),
+    sweep_due_s=delays,
     doubtful=st.lists(st.builds(Doubtful, st.integers(100, 199), delays), max_size=3).map(tuple),
     failed_batches=numbers,
     failures_allowed=st.integers(0, 2),
@@ -780,14 +793,16 @@ class TestAnySituation:
         if isinstance(step, Seal) and not is_full(step, now):
             assert now.generator is Generator.EXHAUSTED
             big = any(pile.model == step.model and pile.requests >= now.min_batch_requests for pile in now.piles)
-            joining = now.remote_batches or now.doubtful or now.ended
+            joining = now.remote_batches or now.doubtful or now.ended or now.awaited
             assert big or not (joining or any(sealed.will_go for sealed in now.sealed))
 
     @given(now=any_situation)
-    def test_once_never_waits(self, now: Situation) -> None:
+    def test_once_waits_only_for_a_judgement(self, now: Situation) -> None:
         """And where others would not wait, it does the same."""
         step, others = next_step(replace(now, once=True)), next_step(replace(now, once=False))
-        if isinstance(others, Wait):
+        if isinstance(others, Wait) and any(batch.will_end for batch in now.awaited) and now.server_back_s <= 0:
+            assert isinstance(step, Wait)
+        elif isinstance(others, Wait):
             assert isinstance(step, Over)
             assert step.ending is Ending.WORK_LEFT
         else:
@@ -811,7 +826,9 @@ class TestAnySituation:
     def test_a_run_that_is_over_by_itself_is_done_exactly_if_nothing_is_left(self, now: Situation) -> None:
         step = next_step(now)
         if isinstance(step, Over) and step.ending in (Ending.DONE, Ending.WORK_LEFT):
-            left = any((now.ended, now.doubtful, now.remote_batches, now.sealed, now.piles, now.held_requests))
+            left = any(
+                (now.ended, now.awaited, now.doubtful, now.remote_batches, now.sealed, now.piles, now.held_requests)
+            )
             on_server = now.files_to_sweep or now.orphan_due_s is not None
             assert (step.ending is Ending.WORK_LEFT) == (left or on_server or now.generator is Generator.OPEN)
             assert not any((now.failed_batches, now.answers_to_hand, now.rows_to_deliver))
@@ -821,7 +838,7 @@ class TestAnySituation:
         """Unless it must not wait."""
         step = next_step(now)
         if isinstance(step, Over) and step.ending in (Ending.DONE, Ending.WORK_LEFT) and not now.once:
-            assert not any((now.ended, now.doubtful, now.remote_batches, now.files_to_sweep))
+            assert not any((now.ended, now.awaited, now.doubtful, now.remote_batches, now.files_to_sweep))
             assert now.orphan_due_s is None
             assert now.generator is Generator.OFF or all(sealed.holds for sealed in now.sealed)
 
@@ -846,8 +863,12 @@ def is_full(step: Seal, now: Situation) -> bool:
 def later(now: Situation, passed_s: float) -> Situation:
     """The same situation after some time in which nothing happened."""
     passed_s += 1e-6
+    awaited = [replace(batch, due_s=batch.due_s - passed_s) for batch in now.awaited]
     return replace(
         now,
+        ended=(*now.ended, *(900 + number for number, batch in enumerate(awaited) if batch.due_s <= 0)),
+        awaited=tuple(batch for batch in awaited if batch.due_s > 0),
+        sweep_due_s=now.sweep_due_s - passed_s,
         poll_due_s=now.poll_due_s - passed_s,
         server_back_s=now.server_back_s - passed_s,
         orphan_due_s=None if now.orphan_due_s is None else now.orphan_due_s - passed_s,

@@ -102,6 +102,15 @@ def test_a_batch_can_have_blank_ids_instead_of_none(make_rig: MakeRig) -> None:
     assert batch.error_file_id == ""
 
 
+def test_a_batch_can_name_its_files_late(make_rig: MakeRig) -> None:
+    """Its end is shown first."""
+    rig = make_rig(batches=[{"fault": "late_ids", "seconds": 1_000_000}])
+    batch = rig.finish(rig.submit(requests(2)))
+    assert (batch.status, batch.output_file_id) == ("completed", None)
+    rig.advance(1_000_000)
+    assert rig.client.batches.retrieve(batch.id).output_file_id
+
+
 def test_a_batch_can_have_an_empty_error_file(make_rig: MakeRig) -> None:
     """It is a file without lines."""
     rig = make_rig(batches=[{"fault": "empty_error_file"}])

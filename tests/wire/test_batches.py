@@ -41,6 +41,22 @@ def cancel(server: TinyServer) -> None:
     talk(server.url, lambda transport: batches.cancel(transport, "batch_1"))
 
 
+def newest(server: TinyServer) -> list[RemoteBatch]:
+    async def look(transport: Transport) -> list[RemoteBatch]:
+        return list((await batches.newest_page(transport)).items)
+
+    return talk(server.url, look)
+
+
+def test_an_empty_list_may_be_null_but_an_error_is_no_list(server: TinyServer) -> None:
+    """To take it for one would be to create what is there already once more."""
+    server.answers(document({"object": "list", "data": None}))
+    assert newest(server) == []
+    server.answers(*[document({"code": 500, "message": "try again", "data": None})] * 9)
+    with pytest.raises(Unreachable, match="no list"):
+        newest(server)
+
+
 def sandbox_there(url: str) -> str | None:
     return talk(url, batches.sandbox_there)
 
@@ -125,6 +141,55 @@ def test_the_page_of_a_gateway_is_no_word_about_a_batch(server: TinyServer, stat
     server.answers(Answer(status, body))
     with pytest.raises(Unreachable, match=str(status)):
         retrieve(server)
+
+
+def test_the_page_of_a_gateway_does_not_mean_that_a_batch_is_cancelled(server: TinyServer) -> None:
+    """It would run on, and be paid."""
+    server.answers(*[Answer(404, b"<html>no such page</html>")] * 9)
+    with pytest.raises(Unreachable, match="404"):
+        cancel(server)
+
+
+FILES = {"output_file_id": None, "error_file_id": None}
+USED = {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}
+
+
+@pytest.mark.parametrize(
+    ("facts", "hides"),
+    [
+        ({}, False),
+        ({"output_file_id": None}, True),
+        ({"output_file_id": ""}, True),
+        ({"output_file_id": None, "request_counts": {"total": 2, "completed": 0, "failed": 2}}, False),
+        ({**FILES, "request_counts": {"total": 2, "completed": 0, "failed": 0}}, True),
+        ({**FILES, "request_counts": None}, True),
+        ({**FILES, "request_counts": None, "status": "cancelled"}, False),
+        ({**FILES, "request_counts": None, "status": "expired", "usage": USED}, True),
+        ({**FILES, "status": "cancelled"}, True),
+        ({**FILES, "status": "failed", "request_counts": None}, False),
+    ],
+)
+def test_a_batch_that_must_have_answers_and_names_no_file_hides_them(facts: dict[str, Any], hides: bool) -> None:
+    """By its counts, by its usage, or because a completed batch has one file at the least."""
+    batch = read_batch({**BATCH, **facts})
+    assert batch is not None
+    assert batch.hides_answers is hides
+
+
+@pytest.mark.parametrize(
+    ("facts", "ended_at"),
+    [
+        ({}, None),
+        ({"completed_at": 1711471600}, 1711471600),
+        ({"status": "expired", "expired_at": 1711471700, "completed_at": None}, 1711471700),
+        ({"completed_at": 0}, None),
+        ({"completed_at": "today"}, None),
+    ],
+)
+def test_when_a_batch_ended_is_told_or_not_known(facts: dict[str, Any], ended_at: float | None) -> None:
+    batch = read_batch({**BATCH, **facts})
+    assert batch is not None
+    assert batch.ended_at == ended_at
 
 
 @pytest.mark.parametrize("status", [400, 422])

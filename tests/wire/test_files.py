@@ -461,6 +461,13 @@ def delete(server: TinyServer) -> None:
     talk(server.url, lambda transport: files.delete(transport, "file-1"))
 
 
+def test_the_page_of_a_gateway_does_not_mean_that_a_file_is_gone(server: TinyServer) -> None:
+    """It would stay on the server, and nobody would know."""
+    server.answers(*[Answer(404, b"<html>no such page</html>")] * 9)
+    with pytest.raises(Unreachable, match="404"):
+        delete(server)
+
+
 def test_a_file_is_deleted(server: TinyServer) -> None:
     """By its id."""
     server.answers(document({"id": "file-1", "object": "file", "deleted": True}))
