@@ -118,8 +118,11 @@ class Context:
     searches: dict[int, Search] = field(default_factory=dict)
     """Batches whose result files are looked at again later, by number."""
     sweeping: PutOff = field(default_factory=PutOff)
+    """How the deleting of files on the server goes."""
     told_stuck: set[int] = field(default_factory=set)
     """Batches whose standstill this run has told of."""
+    told_silent: set[int] = field(default_factory=set)
+    """Batches of which this run has told that they cannot be asked about."""
     told_shutdown: set[str] = field(default_factory=set)
     """Models whose last day this run has looked up."""
     _forecast: Forecast | None = None

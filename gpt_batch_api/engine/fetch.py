@@ -23,6 +23,7 @@ from pathlib import Path
 
 from gpt_batch_api.domain.errors import ServerError, Unreachable
 from gpt_batch_api.domain.events import Advice
+from gpt_batch_api.domain.words import sentence
 from gpt_batch_api.engine.context import Context
 from gpt_batch_api.engine.search import FIRST_PAUSE_S, LEAST_LOOKS, Search
 from gpt_batch_api.engine.spool import seems_complete
@@ -80,14 +81,14 @@ async def fetch_results(context: Context, batch: BatchRow) -> Fetched | None:
         fetched = await _fetch(context, batch)
     except Unreachable as trouble:
         await wire_batches.newest_page(context.remote)  # is it only this file, or is nobody there at all?
-        _fail(context, batch, search, trouble)
+        _fail(context, batch, search, trouble, asked_s=trouble.retry_after_s)
         return None
     except Refused as refused:
         if search.failures >= LEAST_LOOKS:
             raise
-        _fail(context, batch, search, refused)
+        _fail(context, batch, search, refused, asked_s=refused.retry_after_s)
         return None
-    search.looks += 1
+    search.looks, search.failures = search.looks + 1, 0
     is_new = _ended_just_now(context, batch, asked_at=context.remote.looked_at(began_at))
     doubtful = await _in_doubt(context, batch, fetched, search.told)
     now_s, longest_s = context.clock.monotonic(), context.settings.extra.list_lag_wait
@@ -106,12 +107,13 @@ async def fetch_results(context: Context, batch: BatchRow) -> Fetched | None:
     return None
 
 
-def _fail(context: Context, batch: BatchRow, search: Search, trouble: Exception) -> None:
-    """The server does not give a file. Others may go on; it is asked again."""
+def _fail(context: Context, batch: BatchRow, search: Search, trouble: Exception, *, asked_s: float | None) -> None:
+    """The server does not give a file. Others may go on; it is asked again, not before the pause that it *asked* for."""
     search.failures += 1
-    search.put_off(context.clock.monotonic())
+    search.put_off(context.clock.monotonic(), least_s=asked_s or 0.0)
     if search.failures == 1:
-        context.tell(Advice(text=f"The results of batch {batch.id} do not come: {trouble} They are asked for again."))
+        why = sentence(str(trouble))
+        context.tell(Advice(text=f"The results of batch {batch.id} do not come: {why} They are asked for again."))
 
 
 async def _fetch(context: Context, batch: BatchRow) -> Fetched:

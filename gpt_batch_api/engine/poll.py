@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from gpt_batch_api.domain.errors import Unreachable
 from gpt_batch_api.domain.events import Advice, BatchEnded, BatchProgressed
 from gpt_batch_api.domain.states import BatchState
+from gpt_batch_api.domain.words import sentence
 from gpt_batch_api.engine.context import Context
 from gpt_batch_api.store import batches, pushes
 from gpt_batch_api.store.batches import BatchRow, Report
@@ -26,16 +27,14 @@ async def poll(context: Context) -> None:
     listed: dict[str, RemoteBatch] = {}
     if len(remote) >= LIST_FROM:
         listed = {batch.id: batch for batch in (await wire_batches.newest_page(context.remote)).items}
-    trouble: Unreachable | None = None
     for batch in remote:
         try:
             seen = await _ask(context, batch, listed)
-        except Unreachable as error:  # the others may be there
-            trouble = error
+        except Unreachable as trouble:
+            await wire_batches.newest_page(context.remote)  # is it only this batch, or is nobody there at all?
+            _warn_if_silent(context, batch, trouble)
         else:
             _record(context, batch, seen)
-    if trouble is not None:
-        raise trouble
 
 
 async def _ask(context: Context, batch: BatchRow, listed: Mapping[str, RemoteBatch]) -> RemoteBatch | None:
@@ -61,10 +60,8 @@ def _record(context: Context, batch: BatchRow, seen: RemoteBatch | None) -> None
             document=seen.document,
         )
     )
-    is_shown = seen is None or not (
-        seen.ended and seen.hides_answers and _may_yet_show_them(context, batch, report, seen)
-    )
-    ended = seen is not None and seen.ended and is_shown
+    hides = seen is not None and seen.ended and seen.hides_answers and _may_yet_show_them(context, batch, report, seen)
+    ended = seen is not None and seen.ended and not hides
     if not batches.has_moved(batch, report) and not ended:
         _warn_if_stuck(context, batch)
         return
@@ -74,7 +71,7 @@ def _record(context: Context, batch: BatchRow, seen: RemoteBatch | None) -> None
             _warn_if_lost_sight(context, batch)
         elif ended:
             context.tell(BatchEnded(batch=batch.id, status=report.status))
-        elif not is_shown:
+        elif hides:
             wait_s = context.settings.extra.list_lag_wait
             context.tell(
                 Advice(
@@ -100,6 +97,15 @@ def _may_yet_show_them(context: Context, batch: BatchRow, report: Report, seen: 
     if seen.ended_at is not None:
         return context.remote.server_now() - seen.ended_at < longest_s
     return batches.has_moved(batch, report) or context.clock.now() - (batch.moved_at or 0.0) < longest_s
+
+
+def _warn_if_silent(context: Context, batch: BatchRow, trouble: Unreachable) -> None:
+    """A batch that cannot be asked about is told about once in each run; the others go on."""
+    if batch.id not in context.told_silent:
+        context.told_silent.add(batch.id)
+        context.tell(
+            Advice(text=f"Batch {batch.id} cannot be asked about: {sentence(str(trouble))} It is tried again.")
+        )
 
 
 def _warn_if_stuck(context: Context, batch: BatchRow) -> None:

@@ -158,8 +158,7 @@ def _record_refusal(context: Context, push: PushRow, batch: BatchRow, refused: R
     elif refused.is_transient:
         wait_s = min(refused.retry_after_s or context.postponed_s, max(LONGEST_WAIT_S, context.postponed_s))
         _take_back(context, push, batch, outcome=str(refused), wait_s=wait_s)
-    elif _names_unknown_file(push, refused) and batches.count_uploads(context.db, batch.id) <= MOST_UPLOADS:
-        _forget_or_await_file(context, push)
+    elif _names_unknown_file(push, refused) and not _is_hopeless(context, push):
         _take_back(context, push, batch, outcome=str(refused), wait_s=2.0)
     else:
         _take_back(context, push, batch, outcome=str(refused))
@@ -203,11 +202,17 @@ def _names_unknown_file(push: PushRow, refused: Refused) -> bool:
     return refused.status in (400, 404) and push.file_id is not None and push.file_id in refused.error.message
 
 
-def _forget_or_await_file(context: Context, push: PushRow) -> None:
-    """A file uploaded just now can be unknown to the batch service for some seconds; later it is gone for good."""
-    if push.file_id is not None and context.remote.server_now() - push.upload_at > MISSING_FILE_WAIT_S:
-        with context.transaction() as tx:
-            batches.supersede_file(tx, push.file_id)
+def _is_hopeless(context: Context, push: PushRow) -> bool:
+    """A file uploaded just now can be unknown to the batch service for some seconds. Later it is gone for good.
+
+    Then it is uploaded anew, but not for ever.
+    """
+    assert push.file_id is not None
+    if context.remote.server_now() - push.upload_at <= MISSING_FILE_WAIT_S:
+        return False
+    with context.transaction() as tx:
+        batches.supersede_file(tx, push.file_id)
+    return batches.count_uploads(context.db, push.batch_id) >= MOST_UPLOADS
 
 
 async def _resolve_upload(context: Context, push: PushRow) -> None:

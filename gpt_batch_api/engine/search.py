@@ -16,7 +16,7 @@ class Search:
 
     looks: int = 0
     failures: int = 0
-    """How many looks came to nothing because the server failed, or refused."""
+    """How many looks in a row came to nothing because the server failed, or refused."""
     until_s: float = 0.0
     """When they are given up at the earliest; it runs from the end of the first look, however long that took."""
     due_s: float = 0.0
@@ -29,9 +29,9 @@ class Search:
         """Whether it was looked for long enough, and often enough."""
         return self.looks >= LEAST_LOOKS and now_s >= self.until_s
 
-    def put_off(self, now_s: float, *, most_s: float = LONGEST_PAUSE_S) -> None:
-        """Look again after a pause that grows from time to time, up to *most_s*."""
-        self.due_s = now_s + min(self._pause_s, most_s)
+    def put_off(self, now_s: float, *, least_s: float = 0.0, most_s: float = LONGEST_PAUSE_S) -> None:
+        """Look again after a pause that grows from time to time, of *least_s* to *most_s*."""
+        self.due_s = now_s + max(least_s, min(self._pause_s, most_s))
         self._pause_s = min(LONGEST_PAUSE_S, 2 * self._pause_s)
 
 

@@ -396,16 +396,20 @@ class TestDownloads:
             assert ToyTask(settings_for(server, tasks)).run()
             check_all_well(server, tasks)
 
-    def test_a_batch_that_cannot_be_asked_about_hides_no_other(self, tmp_path: Path, tasks: Path) -> None:
+    def test_a_batch_that_cannot_be_asked_about_hides_no_other(
+        self, tmp_path: Path, tasks: Path, log: pytest.LogCaptureFixture
+    ) -> None:
         with sandbox(tmp_path / "server", "timing: {requests_per_s: 0.01}") as server:
             assert ToyTask(settings_for(server, tasks), max_batch_requests=4, once=True).main() == 3
             let_time_pass(server, 3000)
-            fails = {"on": "batches.retrieve", "fault": "status", "status": 500, "times": 5}
+            first = [*range(1, 6), *range(7, 12)]  # each of its looks takes five tries
+            fails = {"on": "batches.retrieve", "fault": "status", "status": 500, "nth": first}
             tell(server, "/sandbox/plan", {"faults": [fails]})
             assert ToyTask(settings_for(server, tasks)).run()
             check_all_well(server, tasks)
         ended = [batch for (batch,) in query(tasks, "SELECT batch_id FROM event WHERE kind = 'BatchEnded' ORDER BY id")]
         assert ended == [2, 1]
+        assert log.text.count("Batch 1 cannot be asked about: ") == 1
 
 
 class TestDeleting:
