@@ -65,8 +65,9 @@ class Fetched:
 
     def remove(self) -> None:
         """Remove all that came, also of files that vanished while they were fetched."""
-        for part in (*self.parts, *self.vanished):
+        for part in self.parts:
             remove(part.path)
+        for part in self.vanished:
             remove(wire_files.unfinished(part.path))
 
 
