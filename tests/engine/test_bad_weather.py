@@ -330,6 +330,13 @@ class TestDownloads:
         assert "the result file is gone from the server" in log.text
         assert "The output file of batch 1 is still not there. It is left on the server" in log.text
 
+    def test_what_came_of_a_file_that_then_vanished_is_not_left_on_disk(self, weather: Any, tasks: Path) -> None:
+        cut = {"on": "files.content", "fault": "cut", "after_bytes": 700, "times": 1}
+        with weather(f"faults: {json.dumps([cut, GONE])}") as server:
+            assert ToyTask(settings_for(server, tasks)).main() == 1
+        assert query(tasks, "SELECT DISTINCT reason FROM request") == [("results_vanished",)]
+        assert not [path.name for path in tasks.iterdir() if "spool" in path.name]
+
     def test_an_error_file_that_is_not_there_does_not_hide_an_output_file_that_is_cut_short(
         self, weather: Any, tasks: Path
     ) -> None:
