@@ -114,6 +114,11 @@ class Unreachable(ServerError):
         super().__init__(message)
         self.retry_after_s = retry_after_s
 
+    @property
+    def happened(self) -> str:
+        """What came of the last try, without a word on the server as a whole: that may be there for others."""
+        return str(self.__cause__ or self)
+
 
 class SafetyStop(ServerError):
     """Answers are bad; the run stops before it costs more. Everything so far is kept."""

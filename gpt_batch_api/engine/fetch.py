@@ -82,12 +82,12 @@ async def fetch_results(context: Context, batch: BatchRow) -> Fetched | None:
         fetched = await _fetch(context, batch)
     except Unreachable as trouble:
         await wire_batches.newest_page(context.remote)  # is it only this file, or is nobody there at all?
-        _fail(context, batch, search, trouble, asked_s=trouble.retry_after_s)
+        _fail(context, batch, search, trouble.happened, asked_s=trouble.retry_after_s)
         return None
     except Refused as refused:
         if search.failures >= LEAST_LOOKS:
             raise
-        _fail(context, batch, search, refused, asked_s=refused.retry_after_s)
+        _fail(context, batch, search, str(refused), asked_s=refused.retry_after_s)
         return None
     search.looks, search.failures = search.looks + 1, 0
     is_new = _ended_just_now(context, batch, asked_at=context.remote.looked_at(began_at))
@@ -108,13 +108,13 @@ async def fetch_results(context: Context, batch: BatchRow) -> Fetched | None:
     return None
 
 
-def _fail(context: Context, batch: BatchRow, search: Search, trouble: Exception, *, asked_s: float | None) -> None:
+def _fail(context: Context, batch: BatchRow, search: Search, why: str, *, asked_s: float | None) -> None:
     """The server does not give a file. Others may go on; it is asked again, not before the pause that it *asked* for."""
     search.failures += 1
     search.put_off(context.clock.monotonic(), least_s=asked_s or 0.0)
     if search.failures == 1:
-        why = sentence(str(trouble))
-        context.tell(Advice(text=f"The results of batch {batch.id} do not come: {why} They are asked for again."))
+        text = f"The results of batch {batch.id} do not come: {sentence(why)} They are asked for again."
+        context.tell(Advice(text=text))
 
 
 async def _fetch(context: Context, batch: BatchRow) -> Fetched:

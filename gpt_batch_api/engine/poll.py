@@ -104,7 +104,7 @@ def _warn_if_silent(context: Context, batch: BatchRow, trouble: Unreachable) -> 
     if batch.id not in context.told_silent:
         context.told_silent.add(batch.id)
         context.tell(
-            Advice(text=f"Batch {batch.id} cannot be asked about: {sentence(str(trouble))} It is tried again.")
+            Advice(text=f"Batch {batch.id} cannot be asked about: {sentence(trouble.happened)} It is tried again.")
         )
 
 

@@ -72,7 +72,7 @@ async def _delete(context: Context, file_id: str) -> bool | None:
         await wire_batches.newest_page(context.remote)  # is it only the deleting, or is nobody there at all?
         if _put_off(context):
             return None
-        why = str(error)
+        why = error.happened
     else:
         context.sweeping.failures = 0
         return True

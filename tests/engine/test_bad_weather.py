@@ -133,7 +133,11 @@ class TestUnreachable:
     def test_a_run_goes_on_when_the_server_is_back(
         self, weather: Any, tasks: Path, log: pytest.LogCaptureFixture
     ) -> None:
-        with weather("faults: [{on: batches.retrieve, fault: status, status: 503, times: 5}]") as server:
+        away = "fault: status, status: 503"
+        plan = (
+            f"faults: [{{on: batches.retrieve, {away}, times: 5}}, {{on: batches.list, {away}, nth: [2, 3, 4, 5, 6]}}]"
+        )
+        with weather(plan) as server:
             assert ToyTask(settings_for(server, tasks)).run()
             check_all_well(server, tasks)
         assert "The server cannot be reached: HTTP 503" in log.text
@@ -380,7 +384,7 @@ class TestDownloads:
         ]
         assert sorted(settled) == [1, 2, 3, 4]
         assert settled[0] != 1
-        assert log.text.count("The results of batch 1 do not come: ") == 1
+        assert log.text.count("The results of batch 1 do not come: HTTP 500: ") == 1
 
     def test_a_file_that_is_refused_for_long_ends_the_run_in_the_servers_words(
         self, weather: Any, tasks: Path, monkeypatch: pytest.MonkeyPatch
@@ -416,7 +420,7 @@ class TestDownloads:
             check_all_well(server, tasks)
         ended = [batch for (batch,) in query(tasks, "SELECT batch_id FROM event WHERE kind = 'BatchEnded' ORDER BY id")]
         assert ended == [2, 1]
-        assert log.text.count("Batch 1 cannot be asked about: ") == 1
+        assert log.text.count("Batch 1 cannot be asked about: HTTP 500: ") == 1
 
 
 class TestDeleting:
@@ -445,6 +449,7 @@ class TestDeleting:
                 "nor does a wipe wait"
             )
         assert log.text.count("The server does not delete file ") == 4
+        assert " (HTTP 501: " in log.text
 
 
 @pytest.mark.parametrize(
