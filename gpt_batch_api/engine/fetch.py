@@ -81,7 +81,7 @@ async def fetch_results(context: Context, batch: BatchRow) -> Fetched | None:
     try:
         fetched = await _fetch(context, batch)
     except Unreachable as trouble:
-        await wire_batches.newest_page(context.remote)  # is it only this file, or is nobody there at all?
+        await wire_batches.check_there(context.remote)
         _fail(context, batch, search, trouble.happened, asked_s=trouble.retry_after_s)
         return None
     except Refused as refused:

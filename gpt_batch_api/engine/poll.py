@@ -31,7 +31,7 @@ async def poll(context: Context) -> None:
         try:
             seen = await _ask(context, batch, listed)
         except Unreachable as trouble:
-            await wire_batches.newest_page(context.remote)  # is it only this batch, or is nobody there at all?
+            await wire_batches.check_there(context.remote)
             _warn_if_silent(context, batch, trouble)
         else:
             _record(context, batch, seen)

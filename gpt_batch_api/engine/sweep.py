@@ -69,7 +69,7 @@ async def _delete(context: Context, file_id: str) -> bool | None:
             raise
         why = str(error)
     except Unreachable as error:
-        await wire_batches.newest_page(context.remote)  # is it only the deleting, or is nobody there at all?
+        await wire_batches.check_there(context.remote)
         if _put_off(context):
             return None
         why = error.happened

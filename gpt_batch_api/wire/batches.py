@@ -157,6 +157,11 @@ async def newest_page(transport: Transport, *, after: str | None = None) -> Page
     return await transport.repeatedly(call)
 
 
+async def check_there(transport: Transport) -> None:
+    """After trouble with one thing: raise Unreachable if the server answers nothing else either."""
+    await newest_page(transport)
+
+
 def newest(transport: Transport, *, since: float) -> AsyncIterator[RemoteBatch]:
     """The batches made after *since* (seconds since 1970, the server's), newest first."""
 
